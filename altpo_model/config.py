@@ -1,0 +1,372 @@
+"""Typed configuration of the whole recipe.
+
+A conf file is YAML. It may name a ``base:`` file (relative to itself) and then states only what differs. Each
+section below is one dataclass; a key that no dataclass has, or a value of another type, is a `ConfigError` that
+names the file, the key and the nearest known key.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from altpo_model.errors import UserError
+
+
+class ConfigError(UserError):
+    """A conf file that cannot be used; the message is for the person who wrote it."""
+
+
+@dataclass
+class MiniCorpora:
+    """Sizes of the generated corpora (stage 0). Songs last about ``song_seconds`` each."""
+
+    dir: str = "data/mini/corpora"
+    seed: int = 2022
+    speech_train: int = 1200  # utterances of LibriSpeech train-clean-360
+    speech_validation: int = 60  # dev-clean
+    speech_test: int = 100  # test-clean, voices and sentences unseen in training
+    dali_train: int = 72  # songs, those with faulty annotation included
+    dali_validation: int = 6
+    dali_test: int = 12
+    dali_shifted: float = 0.15  # share of all DALI songs whose notes are shifted by a constant
+    dali_wrong: float = 0.10  # share of all DALI songs whose annotation is of another song or another time
+    rwc: int = 24
+    jamendo: int = 6
+    stems_train: int = 16  # MUSDB18-like stems for the separator
+    stems_test: int = 6
+    song_seconds: float = 32.0
+    accompaniment_db: float = 0.0  # level of the accompaniment over the vocals, in dB RMS
+    lm_sentences: int = 20000  # lines of the language model text
+
+
+@dataclass
+class LibriSpeech:
+    dir: str = "corpora/LibriSpeech"
+    train: list[str] = field(default_factory=lambda: ["train-clean-360", "train-other-500"])  # paper, section 4.1
+    validation: list[str] = field(default_factory=lambda: ["dev-clean"])
+    test: list[str] = field(default_factory=lambda: ["test-clean"])
+
+
+@dataclass
+class Split:
+    """How songs are divided into train, validation and test.
+
+    ``ratio``: shuffled by ``numpy.random.RandomState(seed)`` in table order and cut in the proportions of ``ratio``.
+    ``artist``: the songs of the named artists, so that no singer is in two parts; all others train.
+    """
+
+    by: str = "ratio"
+    ratio: list[int] = field(default_factory=lambda: [18, 1, 1])
+    seed: int = 3756
+    validation_artists: list[str] = field(default_factory=list)
+    test_artists: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Dali:
+    dir: str = "corpora/DALI/annotations"  # <dali_id>.gz
+    audio_dir: str = "corpora/DALI/audio"  # <dali_id>.<any audio format>
+    languages: list[str] | None = field(default_factory=lambda: ["english"])  # null: every language
+    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class Rwc:
+    audio_dir: str = "corpora/RWC/audio"  # RM-P001.wav ...
+    annotation_dir: str = "corpora/RWC/AIST.RWC-MDB-P-2001.SMF_SYNC"  # RM-P001.SMF_SYNC.MID ...
+    melody_track: str = "melody"  # a track whose name contains this, in any case
+    train_songs: int = 64  # the first songs by name train, the others test (64/16 of the 80 Japanese songs)
+
+
+@dataclass
+class Jamendo:
+    dir: str = "corpora/JamendoLyrics"
+    languages: list[str] | None = field(default_factory=lambda: ["English"])  # null: every language
+
+
+@dataclass
+class Corpora:
+    """The corpora of a run; null leaves one out."""
+
+    mini: MiniCorpora | None = None  # null: nothing is generated
+    librispeech: LibriSpeech | None = field(default_factory=LibriSpeech)
+    dali: Dali | None = field(default_factory=Dali)
+    rwc: Rwc | None = field(default_factory=Rwc)
+    jamendo: Jamendo | None = field(default_factory=Jamendo)
+
+
+@dataclass
+class SeparatorTraining:
+    """A small Open-Unmix trained on the generated stems. Null in a conf that uses a ready model."""
+
+    stems_dir: str = "data/mini/corpora/stems"  # {train,test}/<track>/{mixture,vocals}.wav, as MUSDB18-HQ
+    n_fft: int = 1024
+    n_hop: int = 256
+    hidden_size: int = 128
+    layers: int = 2
+    bandwidth: float = 8000.0  # Hz
+    steps: int = 600
+    batch_size: int = 16
+    segment_seconds: float = 3.0
+    learning_rate: float = 2e-3
+
+
+@dataclass
+class Separation:
+    model: str = "umxhq"  # a pretrained Open-Unmix by name, or a directory in Open-Unmix's layout
+    training: SeparatorTraining | None = None
+    chunk_seconds: float = 30.0
+    overlap_seconds: float = 1.0  # cross-faded
+    wiener_iterations: int = 0  # niter of openunmix.model.Separator
+    sample_rate: int = 16000  # Hz, of the stored mixture and vocals (paper, section 4.1)
+
+
+@dataclass
+class Filter:
+    """Pitch-shift filtering of DALI (paper, section 4.1.1)."""
+
+    min_shift: int = -24  # semitones
+    max_shift: int = 12
+    max_error: float = 0.5  # a song is selected when its best error is at most this
+    table: str | None = None  # a ready table (columns: id, best_offset, best_res, sec_best_res) in place of the scan
+
+
+@dataclass
+class Segments:
+    by: str = "pauses"  # pauses | fixed
+    max_seconds: float = 16.0  # paper, section 4.1: T = 1000 frames of 16 ms
+    min_pause: float = 0.3  # seconds between two words at which a song may be cut
+    join: bool = True  # phrases are joined while the segment stays within max_seconds
+    padding: float = 0.2  # seconds kept before the first and after the last word
+
+
+@dataclass
+class Features:
+    sample_rate: int = 16000  # Hz
+    window: int = 512  # samples
+    hop: int = 256  # samples: 16 ms
+    mel_bins: int = 80
+
+
+@dataclass
+class LanguageModel:
+    text: str = "corpora/LibriSpeech/librispeech-lm-norm.txt.gz"  # one sentence a line, plain or gzip
+    order: int = 5
+    prune: list[int] = field(default_factory=lambda: [0, 0, 1])
+    max_words: int = 200000
+    memory: str = "50%"  # lmplz -S
+
+
+@dataclass
+class Network:
+    """An encoder by its registered name and its options; ``altpo_model/encoders`` says which there are."""
+
+    encoder: str = "crnn"
+    encoder_conf: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Model:
+    pitch_onset: Network = field(default_factory=Network)  # paper, section 3.1
+    lyrics: Network = field(default_factory=Network)  # paper, section 3.2
+
+
+@dataclass
+class Training:
+    """One training run: optimiser, batches, stopping. Adam has betas 0.9, 0.999 and epsilon 1e-8 (section 4.2)."""
+
+    learning_rate: float = 5e-4  # section 4.2
+    warmup_steps: int = 100  # batches of linear warm-up; section 4.2
+    decay: bool = False  # after the warm-up, linearly down to a twentieth at the end
+    epoch_steps: int = 2000  # batches between two validations
+    epochs: int = 100
+    patience: int = 10  # epochs of validation without gain before the training stops; section 4.2
+    batch_size: int = 16  # segments; section 4.2
+    song_share: float = 0.8  # of the segments of a mixed batch, rounded down; the rest is speech; section 4.2
+    gradient_clip: float = 5.0  # norm
+    weight_pitch: float = 1.0
+    weight_onset: float = 1.0
+    weight_lyrics: float = 1.0
+    note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
+    onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
+    start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech
+    start_pitch_onset: bool = False  # multitask starts from the trained pitch_onset system
+    precision: str = "32-true"  # in lightning's words
+    devices: int | str = "auto"
+    workers: int = 2  # data loading processes
+
+
+@dataclass
+class Decoding:
+    beam: int = 25  # paper, section 4.2
+    beam_tokens: int = 20  # tokens considered a frame
+    beam_threshold: float = 50.0  # hypotheses worse than the best by this are dropped
+    lm_weight: float = 0.93  # the scorer's published defaults for LibriSpeech
+    word_score: float = 1.18
+    onset_threshold: float = 0.4  # paper, section 4.2
+    onset_window: float = 0.05  # seconds
+    max_seconds: float = 480.0  # audio of one batch
+
+
+@dataclass
+class Scoring:
+    onset_tolerance: float = 0.05  # seconds; mir_eval's default
+    pitch_tolerance: float = 50.0  # cents; mir_eval's default
+
+
+@dataclass
+class Trained:
+    """A finished run whose language model, separator and systems are used as they are."""
+
+    data_dir: str = "data/mini"
+    exp_dir: str = "exp/mini"
+
+
+@dataclass
+class Config:
+    """Everything that a run needs; ``name`` is the conf file's, and names ``exp/<name>``."""
+
+    name: str = ""
+    data_dir: str = "data/main"  # manifests, separated audio, cuts, lang directory, language model
+    exp_dir: str = ""  # default: exp/<name>
+    trained: Trained | None = None  # take the models of a finished run and train none
+    seed: int = 2022
+    jobs: int = 2  # processes of the preparation stages
+    threads: int = 0  # torch threads of a training or decoding process; 0: as many as there are cores
+    corpora: Corpora = field(default_factory=Corpora)
+    separation: Separation = field(default_factory=Separation)
+    filter: Filter = field(default_factory=Filter)
+    segments: Segments = field(default_factory=Segments)
+    features: Features = field(default_factory=Features)
+    lm: LanguageModel = field(default_factory=LanguageModel)
+    model: Model = field(default_factory=Model)
+    filter_training: Training = field(default_factory=Training)
+    speech_training: Training = field(default_factory=Training)
+    pitch_onset_training: Training = field(default_factory=Training)
+    song_training: Training = field(default_factory=Training)
+    decoding: Decoding = field(default_factory=Decoding)
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a conf file with its base files, then apply ``overrides`` such as ``"corpora.jamendo.dir=DIR"``.
+
+    Raises ConfigError for a missing file, a YAML error, an unknown key or a value of the wrong type.
+    """
+    path = Path(path)
+    tree = _read_tree(path, seen=())
+    for override in overrides or []:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override}: write KEY=VALUE, such as --set decoding.beam=50")
+        try:
+            branch = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from None
+        for part in reversed(key.split(".")):
+            branch = {part: branch}
+        tree = _merge(tree, branch)
+    config = _build(Config, tree, str(path), "")
+    config.name = config.name or path.stem
+    config.exp_dir = config.exp_dir or f"exp/{config.name}"
+    return config
+
+
+def section_from(kind: type, tree: dict, source: str) -> Any:
+    """One section, such as `Model`, from the plain dictionary that ``dataclasses.asdict`` makes of it."""
+    return _build(kind, tree, source, "")
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """The command line that every program of the recipe shares: ``--conf FILE`` and ``--set KEY=VALUE``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conf", default="conf/mini.yaml", help="conf file (default: %(default)s)")
+    parser.add_argument("--set", dest="overrides", action="append", metavar="KEY=VALUE", help="change one conf key")
+    return parser
+
+
+def config_from(arguments: argparse.Namespace) -> Config:
+    """The configuration that the shared command line names."""
+    return load_config(arguments.conf, arguments.overrides)
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> dict:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such conf file; the ready ones are in conf/")
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: its `base:` files form a circle")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a conf file holds `key: value` lines, not a {type(tree).__name__}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    return _merge(_read_tree(path.parent / base, (*seen, path.resolve())), tree)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 5e-4 as a number (YAML 1.1 wants 5.0e-4)."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def _merge(base: Any, change: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(change, dict)):
+        return change
+    return {**base, **{key: _merge(base.get(key), value) for key, value in change.items()}}
+
+
+def _build(kind: Any, value: Any, file: str, key: str) -> Any:
+    """Make ``value`` (from YAML) a ``kind`` or say in one line why it is none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        options = [option for option in arguments if option is not type(None)]
+        for option in options[:-1]:
+            if isinstance(value, option):
+                return value
+        return _build(options[-1], value, file, key)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{file}: {key or 'the file'} must be a section of `key: value` lines, not {value!r}")
+        known = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
+        for name in value:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+                raise ConfigError(f"{file}: unknown key `{_join(key, name)}`; did you mean `{_join(key, near[0])}`?")
+        return kind(**{name: _build(known[name], item, file, _join(key, name)) for name, item in value.items()})
+    if origin is list:
+        if not isinstance(value, list):
+            raise ConfigError(f"{file}: `{key}` must be a list, not {value!r}")
+        return [_build(arguments[0], item, file, f"{key}[{i}]") for i, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{file}: `{key}` must be a section of `key: value` lines, not {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{file}: `{key}` must be {_NAMES.get(kind, kind.__name__)}, not {value!r}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else str(name)

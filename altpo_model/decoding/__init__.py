@@ -1,0 +1,1 @@
+"""Decoders: from the network's log probabilities to words with their frames."""

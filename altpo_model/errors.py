@@ -1,0 +1,27 @@
+"""Errors for the person who typed the command: one line, no traceback."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something that the user can mend. The message says what is wrong, where, and what to do."""
+
+
+def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
+    """Make ``main`` print a UserError as one line on standard error and exit with status 1."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return wrapped

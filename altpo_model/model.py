@@ -1,0 +1,153 @@
+"""The joint model: pitch, onset and lyrics of a song, in four systems (paper, section 3).
+
+=============  =====================================  =====================
+system         conditioning of the lyrics network     losses
+=============  =====================================  =====================
+pitch_onset    (no lyrics network)                    pitch, onset
+baseline       zeros                                  CTC
+oracle         the true pitch and onset               CTC
+multitask      the estimated probabilities            CTC + pitch + onset
+=============  =====================================  =====================
+
+Speech has no notes: whatever the system, it is conditioned on zeros and has no pitch or onset loss. Pre-training on
+speech is the system ``baseline`` on speech alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from altpo_model.config import Features, Model, Network, Training
+from altpo_model.encoders import make_encoder
+from altpo_model.features import LogMel, frame_mask
+from altpo_model.notes import NUM_CONDITIONS
+
+SYSTEMS = ("pitch_onset", "baseline", "oracle", "multitask")
+
+
+@dataclass
+class Batch:
+    """What the model reads. Padding behind a clip's end is arbitrary but finite."""
+
+    waveforms: Tensor  # (B, 2, N) float: separated vocals and mixture; speech stands in both
+    num_samples: Tensor  # (B,) int64
+    is_song: Tensor  # (B,) bool; false for speech, which has no notes
+    tokens: Tensor | None = None  # (B, U) int64
+    num_tokens: Tensor | None = None  # (B,) int64
+    pitch: Tensor | None = None  # (B, T) int64, 128 for no-pitch
+    onset: Tensor | None = None  # (B, T) float in {0, 1}
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {k: v.to(device, non_blocking=True) if v is not None else None for k, v in vars(self).items()}
+        return Batch(**moved)
+
+
+@dataclass
+class Output:
+    """What the model estimates; the fields of a network that the system does not have are None."""
+
+    lengths: Tensor  # (B,) frames of the features
+    log_probs: Tensor | None = None  # (B, T', tokens) natural logarithm
+    log_probs_lengths: Tensor | None = None  # (B,)
+    pitch_logits: Tensor | None = None  # (B, 129, T)
+    onset_logits: Tensor | None = None  # (B, T)
+
+
+class JointModel(nn.Module):
+    """Both networks with their features.
+
+    ``num_tokens`` counts the blank, which is token 0.
+    """
+
+    def __init__(self, model: Model, features: Features, num_tokens: int, system: str):
+        super().__init__()
+        if system not in SYSTEMS:
+            raise ValueError(f"system must be one of {SYSTEMS}, not {system!r}")
+        self.system = system
+        self.features = LogMel(features)
+        self.pitch_onset = (
+            EncoderAndOutput(model.pitch_onset, features.mel_bins, 0, NUM_CONDITIONS)
+            if system in ("pitch_onset", "multitask")
+            else None
+        )
+        self.lyrics = (
+            EncoderAndOutput(model.lyrics, features.mel_bins, NUM_CONDITIONS, num_tokens)
+            if system != "pitch_onset"
+            else None
+        )
+        if self.pitch_onset is not None and self.pitch_onset.encoder.subsampling != 1:
+            raise ValueError("the pitch and onset network keeps its frames: its encoder must not subsample")
+
+    def forward(self, batch: Batch) -> Output:
+        features, lengths = self.features(batch.waveforms, batch.num_samples)
+        output = Output(lengths)
+        if self.pitch_onset is not None:
+            logits, _ = self.pitch_onset(features, lengths)
+            output.pitch_logits = logits[..., :-1].transpose(1, 2)
+            output.onset_logits = logits[..., -1]
+        if self.lyrics is not None:
+            conditions = self._conditions(features, lengths, batch, output)
+            logits, output.log_probs_lengths = self.lyrics(features, lengths, conditions)
+            output.log_probs = torch.log_softmax(logits.float(), dim=-1)
+        return output
+
+    def _conditions(self, features: Tensor, lengths: Tensor, batch: Batch, output: Output) -> Tensor:
+        """(B, 130, T): 129 pitch probabilities and the onset's; zero for speech and behind a clip's end."""
+        shape = (features.shape[0], NUM_CONDITIONS, features.shape[-1])
+        if self.system == "baseline":
+            return features.new_zeros(shape)
+        if self.system == "oracle":
+            if batch.pitch is None:
+                raise ValueError("the oracle system needs the true notes in its batch")
+            pitch = nn.functional.one_hot(batch.pitch, NUM_CONDITIONS - 1).transpose(1, 2).to(features)
+            conditions = torch.cat([pitch, batch.onset[:, None].to(features)], dim=1)
+        else:
+            pitch = torch.softmax(output.pitch_logits, dim=1)
+            conditions = torch.cat([pitch, torch.sigmoid(output.onset_logits)[:, None]], dim=1)
+        inside = frame_mask(lengths, shape[-1]) & batch.is_song[:, None]
+        return conditions * inside[:, None]
+
+
+class EncoderAndOutput(nn.Module):
+    """An encoder with a fully connected layer: (B, 2, F, T) -> (B, T', outputs)."""
+
+    def __init__(self, network: Network, mel_bins: int, condition_size: int, outputs: int):
+        super().__init__()
+        self.encoder = make_encoder(network.encoder, network.encoder_conf, 2, mel_bins, condition_size)
+        self.output = nn.Linear(self.encoder.output_size, outputs)
+
+    def forward(self, features: Tensor, lengths: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        encoded, lengths = self.encoder(features, lengths, conditions)
+        return self.output(encoded), lengths
+
+
+def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor]:
+    """The losses of the system, unweighted, and their weighted sum ``loss`` (paper, section 3.3).
+
+    ``pitch``: cross entropy of the frames of songs, in which the 128 notes weigh ``note_weight`` times no-pitch.
+    ``onset``: binary cross entropy of the frames of songs, in which onsets weigh ``onset_weight`` times the others.
+    ``lyrics``: CTC, each clip divided by its number of tokens.
+    """
+    parts = {}
+    if output.pitch_logits is not None:
+        inside = frame_mask(output.lengths, output.onset_logits.shape[1]) & batch.is_song[:, None]  # (B, T)
+        count = inside.sum().clamp(min=1)
+        class_weights = output.pitch_logits.new_full((NUM_CONDITIONS - 1,), training.note_weight)
+        class_weights[-1] = 1.0
+        pitch = nn.functional.cross_entropy(
+            output.pitch_logits.float(), batch.pitch, weight=class_weights.float(), reduction="none"
+        )
+        onset = nn.functional.binary_cross_entropy_with_logits(
+            output.onset_logits.float(), batch.onset, reduction="none",
+            pos_weight=output.onset_logits.new_tensor(training.onset_weight).float(),
+        )  # fmt: skip
+        parts["pitch"] = (pitch * inside).sum() / count
+        parts["onset"] = (onset * inside).sum() / count
+    if output.log_probs is not None:
+        parts["lyrics"] = nn.functional.ctc_loss(
+            output.log_probs.transpose(0, 1), batch.tokens, output.log_probs_lengths, batch.num_tokens,
+            zero_infinity=True,
+        )  # fmt: skip
+    weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
+    return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}

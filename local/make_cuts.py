@@ -1,0 +1,193 @@
+"""Stage 4 (and stage 3 for RWC): whole songs and utterances -> segments for training and decoding.
+
+Reads data_dir/songs/<corpus>_<split>.jsonl.gz (and LibriSpeech's manifests) and writes data_dir/cuts/<corpus>_<split>.jsonl.gz.
+Songs are cut into fixed windows (paper, section 4.1) or at pauses between words; a word that a border cuts is in no
+text. Of DALI, the songs that the pitch-shift filter has selected are divided into train, validation and test.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from lhotse import CutSet, MonoCut, SupervisionSegment, load_manifest, load_manifest_lazy
+from lhotse.supervision import AlignmentItem
+
+from altpo_model.config import Config, Segments, Split, argument_parser, config_from
+from altpo_model.errors import UserError, exits_cleanly
+from altpo_model.files import write_atomically
+
+CORPORA = ("librispeech", "dali", "rwc", "jamendo")
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--corpus", choices=CORPORA, action="append", help="only this one (default: all)")
+    arguments = parser.parse_args()
+    config = config_from(arguments)
+    for corpus in arguments.corpus or CORPORA:
+        if getattr(config.corpora, corpus) is not None:
+            for split, cuts in make_cuts(config, corpus).items():
+                _write(config, f"{corpus}_{split}", cuts)
+
+
+def make_cuts(config: Config, corpus: str) -> dict[str, CutSet]:
+    """The segments of one corpus by split."""
+    if corpus == "librispeech":
+        return _speech_cuts(config)
+    if corpus == "dali":
+        songs = split_songs(list(_songs(config, "dali_selected")), config.corpora.dali.split)
+    else:
+        songs = {split: list(_songs(config, f"{corpus}_{split}")) for split in ("train", "test")[corpus == "jamendo" :]}
+    return {
+        split: CutSet.from_cuts(segment for song in part for segment in segments_of(song, config.segments))
+        for split, part in songs.items()
+    }
+
+
+def split_songs(songs: list[MonoCut], split: Split) -> dict[str, list[MonoCut]]:
+    """Divide songs, in the order given, into train, validation and test."""
+    if split.by == "artist":
+        parts: dict[str, list[MonoCut]] = {"train": [], "validation": [], "test": []}
+        for song in songs:
+            artist = song.supervisions[0].speaker
+            is_test, is_validation = artist in split.test_artists, artist in split.validation_artists
+            parts["test" if is_test else "validation" if is_validation else "train"].append(song)
+        return parts
+    if split.by != "ratio":
+        raise UserError(f"corpora.dali.split.by must be ratio or artist, not {split.by!r}")
+    order = list(range(len(songs)))
+    np.random.RandomState(split.seed).shuffle(order)
+    train, validation = (int(len(songs) * share / sum(split.ratio)) for share in split.ratio[:2])
+    return {
+        "train": [songs[i] for i in order[:train]],
+        "validation": [songs[i] for i in order[train : train + validation]],
+        "test": [songs[i] for i in order[train + validation :]],
+    }
+
+
+def segments_of(song: MonoCut, segments: Segments) -> list[MonoCut]:
+    """Cut one song. Segments hold at least one whole word or, in a corpus without words, one note."""
+    alignment = song.supervisions[0].alignment or {}
+    units = [(item.start, item.end) for item in alignment.get("word") or alignment.get("note") or []]
+    if segments.by == "fixed":
+        borders = np.arange(0.0, song.duration, segments.max_seconds)
+        spans = [(start, min(start + segments.max_seconds, song.duration)) for start in borders]
+    elif segments.by == "pauses":
+        spans = pause_spans(units, song.duration, segments)
+    else:
+        raise UserError(f"segments.by must be fixed or pauses, not {segments.by!r}")
+    spans = [span for span in spans if any(span[0] <= start and end <= span[1] for start, end in units)]
+    return [_segment(song, start, end, number) for number, (start, end) in enumerate(spans)]
+
+
+def pause_spans(units: list[tuple[float, float]], duration: float, segments: Segments) -> list[tuple[float, float]]:
+    """(start, end) in seconds of segments that begin and end in pauses of at least ``min_pause`` between words.
+
+    A phrase that is too long for a segment is cut at its widest gaps, however narrow these are. ``units`` are the
+    words' times. A single unit that is longer than a segment is left out.
+    """
+    longest = segments.max_seconds - 2 * segments.padding
+    phrases: list[list[tuple[float, float]]] = []
+    for unit in sorted(units):
+        if phrases and unit[0] - max(end for _, end in phrases[-1]) < segments.min_pause:
+            phrases[-1].append(unit)
+        else:
+            phrases.append([unit])
+    phrases = [part for phrase in phrases for part in _split_long(phrase, longest)]
+    joined: list[tuple[float, float]] = []
+    for phrase in phrases:
+        start, end = phrase[0][0], max(end for _, end in phrase)
+        if segments.join and joined and end - joined[-1][0] <= longest:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    spans = []
+    for i, (start, end) in enumerate(joined):
+        before = joined[i - 1][1] if i else 0.0
+        after = joined[i + 1][0] if i + 1 < len(joined) else duration
+        left = min(segments.padding, max(0.0, start - before) / 2 if i else start)
+        right = min(segments.padding, max(0.0, after - end) / 2 if i + 1 < len(joined) else max(0.0, after - end))
+        spans.append((max(0.0, start - left), min(duration, end + right)))
+    return spans
+
+
+def _split_long(phrase: list[tuple[float, float]], longest: float) -> list[list[tuple[float, float]]]:
+    if max(end for _, end in phrase) - phrase[0][0] <= longest:
+        return [phrase]
+    if len(phrase) == 1:
+        return []
+    gaps = [phrase[i][0] - phrase[i - 1][1] for i in range(1, len(phrase))]
+    widest = 1 + int(np.argmax(gaps))
+    return _split_long(phrase[:widest], longest) + _split_long(phrase[widest:], longest)
+
+
+def _segment(song: MonoCut, start: float, end: float, number: int) -> MonoCut:
+    """The part of a song between two times, with what it wholly holds.
+
+    Words and syllables that a border cuts are left out. A note that a border cuts keeps its own times (it may begin
+    before zero), so that it has its pitch but no onset in this segment.
+    """
+    reference = song.supervisions[0]
+    alignment = {}
+    for kind, items in (reference.alignment or {}).items():
+        whole = kind != "note"
+        alignment[kind] = [
+            AlignmentItem(item.symbol, round(item.start - start, 4), item.duration)
+            for item in items
+            if (start <= item.start and item.end <= end if whole else item.start < end and item.end > start)
+        ]
+    name = f"{song.id}-{number:03d}"
+    cut = song.truncate(offset=start, duration=end - start, preserve_id=True).drop_supervisions()
+    cut.id = name
+    cut.supervisions = [
+        SupervisionSegment(
+            id=name,
+            recording_id=song.recording_id,
+            start=0.0,
+            duration=cut.duration,
+            text=" ".join(item.symbol for item in alignment.get("word", [])),
+            language=reference.language,
+            speaker=reference.speaker,
+            alignment=alignment,
+        )
+    ]
+    return cut
+
+
+def _speech_cuts(config: Config) -> dict[str, CutSet]:
+    """LibriSpeech's utterances; those longer than a segment are left out of training."""
+    parts = {}
+    for part in ("train", "validation", "test"):
+        cuts = []
+        for split in getattr(config.corpora.librispeech, part):
+            folder = Path(config.data_dir) / "manifests"
+            recordings = load_manifest(folder / f"librispeech_recordings_{split}.jsonl.gz")
+            supervisions = load_manifest(folder / f"librispeech_supervisions_{split}.jsonl.gz")
+            cuts += CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
+        kept = [cut for cut in cuts if part != "train" or cut.duration <= config.segments.max_seconds]
+        if len(kept) < len(cuts):
+            print(
+                f"librispeech_{part}: {len(cuts) - len(kept)} utterances over {config.segments.max_seconds} s left out"
+            )
+        parts[part] = CutSet.from_cuts(kept)
+    return parts
+
+
+def _songs(config: Config, name: str) -> CutSet:
+    path = Path(config.data_dir) / "songs" / f"{name}.jsonl.gz"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run stage {3 if name == 'dali_selected' else 2}, which makes it")
+    return load_manifest_lazy(path)
+
+
+def _write(config: Config, name: str, cuts: CutSet) -> None:
+    cuts = list(cuts)
+    with write_atomically(Path(config.data_dir) / "cuts" / f"{name}.jsonl.gz") as temporary:
+        CutSet.from_cuts(cuts).to_file(temporary)
+    words = sum(len((cut.supervisions[0].text or "").split()) for cut in cuts)
+    hours = sum(cut.duration for cut in cuts) / 3600
+    print(f"{name}: {len(cuts)} segments, {hours:.2f} h, {words} words")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Cuts -> batches: what training and decoding read."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet, SupervisionSegment, load_manifest_lazy
+from lhotse.cut import Cut
+from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler, ZipSampler
+from torch.utils.data import DataLoader, Dataset
+
+from altpo_model.config import Config, Training
+from altpo_model.errors import UserError
+from altpo_model.model import Batch
+from altpo_model.notes import NO_PITCH, Note, frame_targets
+from altpo_model.tokens import CharTokens
+
+BUCKETS = 8  # of durations
+SHUFFLE_BUFFER = 2000  # cuts held in memory
+
+
+class SegmentDataset(Dataset):
+    """Lhotse's map from the cuts of a batch to (`Batch`, cuts).
+
+    Channel 0 is ``cut.vocals``, channel 1 the cut's own recording; a cut without ``vocals`` is speech and stands in both.
+    """
+
+    def __init__(self, tokens: CharTokens, sample_rate: int, hop: int):
+        self.tokens = tokens
+        self.sample_rate = sample_rate
+        self.hop = hop
+
+    def __getitem__(self, cuts: CutSet) -> tuple[Batch, list[Cut]]:
+        cuts = list(cuts)
+        signals = [self._signals(cut) for cut in cuts]
+        num_samples = torch.tensor([signal.shape[1] for signal in signals])
+        num_frames = (num_samples // self.hop).clamp(min=1)
+        texts = [torch.tensor(self.tokens.encode(cut.supervisions[0].text or ""), dtype=torch.long) for cut in cuts]
+        pitch = torch.full((len(cuts), int(num_frames.max())), NO_PITCH)
+        onset = torch.zeros(pitch.shape)
+        for i, cut in enumerate(cuts):
+            targets = frame_targets(notes_of(cut.supervisions[0]), int(num_frames[i]), self.hop / self.sample_rate)
+            pitch[i, : num_frames[i]], onset[i, : num_frames[i]] = map(torch.from_numpy, targets)
+        waveforms = torch.zeros(len(cuts), 2, int(num_samples.max()))
+        for i, signal in enumerate(signals):
+            waveforms[i, :, : signal.shape[1]] = torch.from_numpy(signal)
+        batch = Batch(
+            waveforms=waveforms,
+            num_samples=num_samples,
+            is_song=torch.tensor([is_song(cut) for cut in cuts]),
+            tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
+            num_tokens=torch.tensor([len(text) for text in texts]),
+            pitch=pitch,
+            onset=onset,
+        )
+        return batch, cuts
+
+    def _signals(self, cut: Cut) -> np.ndarray:
+        """(2, N) float32."""
+        if cut.sampling_rate != self.sample_rate:
+            raise UserError(f"cut {cut.id}: {cut.sampling_rate} Hz, but features.sample_rate is {self.sample_rate}")
+        mixture = cut.load_audio()
+        vocals = cut.load_vocals() if is_song(cut) else mixture
+        length = min(mixture.shape[1], vocals.shape[1])
+        return np.concatenate([vocals[:, :length], mixture[:, :length]])
+
+
+def is_song(cut: Cut) -> bool:
+    """Whether the cut has separated vocals; speech has none."""
+    return cut.has_custom("vocals")
+
+
+def notes_of(supervision: SupervisionSegment) -> list[Note]:
+    """The notes of a supervision, in the time of its alignment."""
+    items = (supervision.alignment or {}).get("note", [])
+    return [Note(item.start, item.end, int(item.symbol)) for item in items]
+
+
+def load_cuts(config: Config, name: str) -> CutSet:
+    """The segments ``data_dir/cuts/<name>.jsonl.gz``."""
+    path = cuts_path(config, name)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run stage 4, which makes it")
+    return load_manifest_lazy(path)
+
+
+def cuts_path(config: Config, name: str) -> Path:
+    return Path(config.data_dir) / "cuts" / f"{name}.jsonl.gz"
+
+
+def training_loader(
+    songs: CutSet | None, speech: CutSet | None, dataset: SegmentDataset, training: Training, seed: int
+) -> DataLoader:
+    """Endless shuffled batches of segments of about the same length.
+
+    With songs and speech, each batch holds the share of both that ``training.song_share`` says.
+    """
+    if songs is not None and speech is not None:
+        num_songs = int(training.batch_size * training.song_share)
+        samplers = [_bucketing(songs, num_songs, seed), _bucketing(speech, training.batch_size - num_songs, seed)]
+        sampler = ZipSampler(*samplers)
+    else:
+        sampler = _bucketing(songs if songs is not None else speech, training.batch_size, seed)
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=training.workers,
+        persistent_workers=training.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _bucketing(cuts: CutSet, batch_size: int, seed: int) -> DynamicBucketingSampler:
+    return DynamicBucketingSampler(
+        cuts.repeat(), max_cuts=batch_size, shuffle=True, num_buckets=BUCKETS, buffer_size=SHUFFLE_BUFFER, seed=seed,
+        world_size=1, rank=0,
+    )  # fmt: skip
+
+
+def evaluation_loader(cuts: CutSet, dataset: SegmentDataset, max_seconds: float, workers: int = 0) -> DataLoader:
+    """Each cut once, longest first, batches of up to ``max_seconds`` of padded audio."""
+    ordered = cuts.to_eager().sort_by_duration()
+    sampler = SimpleCutSampler(ordered, max_duration=max_seconds, shuffle=False, world_size=1, rank=0)
+    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)

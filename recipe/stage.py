@@ -1,0 +1,138 @@
+"""Keeps the books of run.sh: which stages are done, from what, in how many seconds.
+
+A finished stage leaves a record in data_dir/stages or exp_dir/stages: a hash of the conf keys that it uses and of
+the files that it reads. It is done again when the hash differs, when something that it writes is gone, or on --force.
+Files count by content (a gzip file by the checksum of what it holds), files over 1 MiB by size and time of change.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from altpo_model.config import Config, load_config
+from altpo_model.errors import UserError, exits_cleanly
+from altpo_model.files import write_atomically
+
+DONE_BEFORE = 10  # exit status of `begin` when there is nothing to do
+WHOLE_FILE = 1 << 20  # bytes up to which a file counts by its content
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("paths", "begin", "finish"))
+    parser.add_argument("--conf", required=True)
+    parser.add_argument("--set", dest="overrides", action="append")
+    parser.add_argument("--stage", help="number, or number-part such as 7-multitask")
+    parser.add_argument("--books", choices=("data", "exp"), default="data", help="where the record is kept")
+    parser.add_argument("--uses", nargs="*", default=[], help="conf keys")
+    parser.add_argument("--reads", nargs="*", default=[], help="files and folders; {key} stands for a conf value")
+    parser.add_argument("--writes", nargs="*", default=[], help="files and folders that a finished stage has left")
+    parser.add_argument("--clears", nargs="*", default=[], help="removed when the stage starts anew, not on resuming")
+    parser.add_argument("--force", action="store_true")
+    arguments = parser.parse_args()
+    config = load_config(arguments.conf, arguments.overrides)
+    if arguments.action == "paths":
+        print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
+        print(f"trained={shlex.quote(config.trained.exp_dir if config.trained else '')}")
+        print("corpora=(" + " ".join(name for name, corpus in vars(config.corpora).items() if corpus) + ")")
+    elif arguments.action == "begin":
+        sys.exit(begin(config, arguments))
+    else:
+        finish(config, arguments)
+
+
+def begin(config: Config, arguments: argparse.Namespace) -> int:
+    """0 when the stage is to be done, DONE_BEFORE when it is done; keeps the hash and the time of the start."""
+    record = _record_path(config, arguments.books, arguments.stage)
+    started = record.with_suffix(".started")
+    key = _hash(config, arguments)
+    if not arguments.force and record.is_file() and json.loads(record.read_text())["key"] == key:
+        if all(Path(path).exists() for path in arguments.writes):
+            return DONE_BEFORE
+    resumes = not arguments.force and started.is_file() and json.loads(started.read_text())["key"] == key
+    if not resumes:
+        for path in arguments.clears:
+            shutil.rmtree(path, ignore_errors=True)
+    record.unlink(missing_ok=True)
+    with write_atomically(started) as temporary:
+        temporary.write_text(json.dumps({"key": key, "time": time.time()}))
+    return 0
+
+
+def finish(config: Config, arguments: argparse.Namespace) -> None:
+    record = _record_path(config, arguments.books, arguments.stage)
+    started = record.with_suffix(".started")
+    begun = json.loads(started.read_text())
+    seconds = time.time() - begun["time"]
+    with write_atomically(record) as temporary:
+        temporary.write_text(json.dumps({"key": begun["key"], "seconds": round(seconds, 1)}))
+    started.unlink()
+    print(f"stage {arguments.stage}: finished in {seconds:.0f} s")
+
+
+def seconds_of_stages(config: Config) -> dict[str, float]:
+    """Seconds by stage number, its parts added up, of the stages that are finished."""
+    seconds: dict[str, float] = {}
+    for folder in (config.data_dir, config.exp_dir):
+        for path in Path(folder, "stages").glob("*.json"):
+            number = path.stem.partition("-")[0]
+            seconds[number] = round(seconds.get(number, 0.0) + json.loads(path.read_text())["seconds"], 1)
+    return dict(sorted(seconds.items(), key=lambda item: int(item[0])))
+
+
+def _record_path(config: Config, books: str, stage: str) -> Path:
+    return Path(config.data_dir if books == "data" else config.exp_dir) / "stages" / f"{stage}.json"
+
+
+def _hash(config: Config, arguments: argparse.Namespace) -> str:
+    digest = hashlib.sha256()
+    for key in arguments.uses:
+        value = _value(config, key)
+        plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        digest.update(f"{key}={json.dumps(plain, sort_keys=True)}\n".encode())
+    for pattern in arguments.reads:
+        keys = re.findall(r"\{([\w.]+)\}", pattern)
+        if any(_value(config, key) is None for key in keys):
+            continue
+        path = Path(re.sub(r"\{([\w.]+)\}", lambda match: str(_value(config, match[1])), pattern))
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            digest.update(f"{file} {_fingerprint(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(file: Path) -> str:
+    if not file.is_file():
+        return "missing"
+    state = file.stat()
+    if file.suffix == ".gz":
+        with file.open("rb") as stream:  # the trailer: CRC32 and size of the content; the header has a time in it
+            stream.seek(max(0, state.st_size - 8))
+            return stream.read().hex()
+    if state.st_size <= WHOLE_FILE:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _value(config: Config, key: str):
+    """The value of a dotted conf key; None where a section on the way is null."""
+    value = config
+    for part in key.split("."):
+        if value is None:
+            return None
+        if not hasattr(value, part):
+            raise UserError(f"run.sh names the conf key {key}, which does not exist")
+        value = getattr(value, part)
+    return value
+
+
+if __name__ == "__main__":
+    main()

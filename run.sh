@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# The whole recipe, stage by stage. With no option: on the embedded mini corpora, set-up included.
+usage() {
+    cat <<'TEXT'
+usage: ./run.sh [--stage N] [--stop-stage N] [--conf FILE] [--system NAME] [--set KEY=VALUE]... [--force]
+
+  --stage N        first stage (default 0)          --stop-stage N   last stage (default 10)
+  --conf FILE      configuration (default conf/mini.yaml)
+  --system NAME    in stages 7 and 8 only this system: pitch_onset, baseline, oracle or multitask
+  --set KEY=VALUE  change one conf key, such as --set decoding.beam=50
+  --force          do finished stages again
+
+  0 corpora     1 manifests      2 vocal separation   3 pitch-shift filter   4 segments   5 language model
+  6 speech pre-training          7 the four systems   8 decoding             9 scoring   10 report
+
+A finished stage is done again only when its conf keys or its inputs changed; decoding, scoring and the report also
+when --stage names them.
+TEXT
+}
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+first=0 last=10 conf=conf/mini.yaml systems="pitch_onset baseline oracle multitask" force=() options=() named=false
+die() { echo "error: $*" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit 0 ;;
+        --force) force=(--force); shift; continue ;;
+        --stage | --stop-stage | --conf | --system | --set) [ $# -ge 2 ] || die "$1 needs a value; see ./run.sh --help" ;;
+        *) die "unknown option $1; see ./run.sh --help" ;;
+    esac
+    case $1 in
+        --stage) first=$2 named=true ;;
+        --stop-stage) last=$2 ;;
+        --conf) conf=$2 ;;
+        --system) systems=$2 ;;
+        --set) options+=(--set "$2") ;;
+    esac
+    shift 2
+done
+for number in "$first" "$last"; do
+    [[ $number =~ ^(10|[0-9])$ ]] || die "a stage is a number from 0 to 10, not '$number'; see ./run.sh --help"
+done
+for system in $systems; do
+    [[ $system =~ ^(pitch_onset|baseline|oracle|multitask)$ ]] || die "unknown system '$system'; see ./run.sh --help"
+done
+[ -f "$conf" ] || die "no conf file $conf; the ready ones are in conf/"
+
+. ./path.sh
+options=(--conf "$conf" "${options[@]}")
+export PYTHONUNBUFFERED=1
+settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
+eval "$settings" # data_dir, exp_dir, trained, corpora
+
+# begin STAGE TITLE [what recipe/stage.py takes]: whether there is anything to do.
+begin() {
+    current=$1
+    local number=${1%%-*} title=$2 status=0 again=("${force[@]}")
+    shift 2
+    [ "$number" -ge "$first" ] && [ "$number" -le "$last" ] || return 1
+    if $named && [ "$number" -ge 8 ]; then again=(--force); fi
+    books=("$@" "${again[@]}")
+    python -m recipe.stage begin "${options[@]}" --stage "$current" "${books[@]}" || status=$?
+    if [ $status = 10 ]; then
+        echo "stage $current ($title): done before, nothing changed"
+        return 1
+    fi
+    [ $status = 0 ] || exit $status
+    echo "stage $current ($title)"
+}
+finish() { python -m recipe.stage finish "${options[@]}" --stage "$current" "${books[@]}"; }
+run() {
+    echo "+ $*"
+    "$@" || { echo "error: stage $current stopped; the lines above say why. Start again with: ./run.sh --stage ${current%%-*}" >&2; exit 1; }
+}
+has_corpus() { [[ " ${corpora[*]} " == *" $1 "* ]]; }
+
+if has_corpus mini && begin 0 "mini corpora" --uses corpora.mini --writes "$data_dir/corpora/JamendoLyrics"; then
+    run python local/make_mini_corpora.py "${options[@]}"
+    finish
+fi
+
+if has_corpus librispeech && begin 1-librispeech "manifests" --uses corpora.librispeech --reads "{corpora.librispeech.dir}" \
+    --writes "$data_dir/manifests"; then
+    run python local/prepare_librispeech.py "${options[@]}"
+    finish
+fi
+if has_corpus dali && begin 1-dali "manifests" --uses corpora.dali.dir corpora.dali.audio_dir corpora.dali.languages \
+    --reads "{corpora.dali.dir}" "{corpora.dali.audio_dir}" --writes "$data_dir/manifests/dali_recordings_all.jsonl.gz"; then
+    run python local/prepare_dali.py "${options[@]}"
+    finish
+fi
+if has_corpus rwc && begin 1-rwc "manifests" --uses corpora.rwc --reads "{corpora.rwc.audio_dir}" \
+    "{corpora.rwc.annotation_dir}" --writes "$data_dir/manifests/rwc_recordings_train.jsonl.gz"; then
+    run python local/prepare_rwc.py "${options[@]}"
+    finish
+fi
+if has_corpus jamendo && begin 1-jamendo "manifests" --uses corpora.jamendo --reads "{corpora.jamendo.dir}" \
+    --writes "$data_dir/manifests/jamendo_recordings_test.jsonl.gz"; then
+    run python local/prepare_jamendo.py "${options[@]}"
+    finish
+fi
+
+if begin 2-separator "train the vocal separator" --uses separation seed --reads "{separation.training.stems_dir}" \
+    --writes "$data_dir"; then
+    run python local/train_separator.py "${options[@]}"
+    finish
+fi
+if begin 2-separation "vocal separation" --uses separation --reads "{separation.model}" "$data_dir/manifests" \
+    --writes "$data_dir/songs"; then
+    run python local/separate.py "${options[@]}"
+    finish
+fi
+
+if has_corpus dali; then
+    if has_corpus rwc && begin 3-network "pitch network on RWC" \
+        --uses filter.table model.pitch_onset filter_training features segments seed \
+        --reads "$data_dir/songs/rwc_train.jsonl.gz" "$data_dir/songs/rwc_test.jsonl.gz" \
+        --writes "$data_dir/filter/model.pt" --clears "$data_dir/filter"; then
+        run python local/make_cuts.py --corpus rwc "${options[@]}"
+        run python -m recipe.train --run filter "${options[@]}"
+        finish
+    fi
+    if begin 3-filter "pitch-shift filter" --uses filter features --reads "{filter.table}" "$data_dir/filter/model.pt" \
+        "$data_dir/songs/dali_all.jsonl.gz" --writes "$data_dir/songs/dali_selected.jsonl.gz"; then
+        run python local/filter_pitch_shifts.py "${options[@]}"
+        finish
+    fi
+fi
+
+if begin 4 "segments" --uses segments corpora.dali.split corpora.librispeech --reads "$data_dir/songs" "$data_dir/manifests" \
+    --writes "$data_dir/cuts"; then
+    run python local/make_cuts.py "${options[@]}"
+    finish
+fi
+
+if [ -n "$trained" ]; then
+    echo "stages 5 to 7: nothing to do, the conf takes the models of $trained"
+else
+    if begin 5 "language model" --uses lm --reads "{lm.text}" --writes "$data_dir/lm" "$data_dir/lang_char"; then
+        run python local/train_lm.py "${options[@]}"
+        finish
+    fi
+    uses=(model features seed)
+    speech=("$data_dir/cuts/librispeech_train.jsonl.gz" "$data_dir/cuts/librispeech_validation.jsonl.gz")
+    songs=("$data_dir/cuts/dali_train.jsonl.gz" "$data_dir/cuts/dali_validation.jsonl.gz")
+    if has_corpus librispeech && begin 6 "speech pre-training" --books exp --uses "${uses[@]}" speech_training \
+        --reads "${speech[@]}" --writes "$exp_dir/speech/model.pt" --clears "$exp_dir/speech"; then
+        run python -m recipe.train --run speech "${options[@]}"
+        finish
+    fi
+    for system in $systems; do
+        [ "$system" = pitch_onset ] && training=pitch_onset_training || training=song_training
+        [ "$system" = multitask ] && start=("$exp_dir/pitch_onset/model.pt") || start=()
+        if begin "7-$system" "train" --books exp --uses "${uses[@]}" "$training" \
+            --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
+            --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
+            run python -m recipe.train --run "$system" "${options[@]}"
+            finish
+        fi
+    done
+fi
+
+models=${trained:-$exp_dir}
+for system in speech $systems; do
+    if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
+        --reads "$models/$system/model.pt" "$data_dir/cuts/librispeech_test.jsonl.gz" \
+        "$data_dir/cuts/dali_test.jsonl.gz" "$data_dir/cuts/jamendo_test.jsonl.gz" --writes "$exp_dir/hypotheses/$system"; then
+        run python -m recipe.decode --system "$system" "${options[@]}"
+        finish
+    fi
+done
+
+if begin 9 "scoring" --books exp --uses scoring --reads "$exp_dir/hypotheses" --writes "$exp_dir/results.json"; then
+    run python -m recipe.score "${options[@]}"
+    finish
+else
+    [ "$last" -lt 9 ] || [ "$first" -gt 9 ] || cat "$exp_dir/RESULTS.md"
+fi

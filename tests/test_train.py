@@ -1,0 +1,107 @@
+"""Training: mixed batches, what starts from what, and going on after kill -9."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mini_songs import write_cuts
+
+from altpo_model.checkpoint import load_model
+from altpo_model.config import Training, load_config
+from altpo_model.errors import UserError
+from altpo_model.tokens import CharTokens
+from recipe.data import SegmentDataset, load_cuts, training_loader
+from recipe.train import train
+
+SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0}
+TRAINING = {"learning_rate": 1e-2, "warmup_steps": 2, "batch_size": 5, "epoch_steps": 3, "epochs": 4, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    for name, count, song in (
+        ("librispeech_train", 12, False), ("librispeech_validation", 3, False), ("dali_train", 12, True),
+        ("dali_validation", 3, True), ("rwc_train", 8, True), ("rwc_test", 3, True),
+    ):  # fmt: skip
+        write_cuts(folder / "data", name, count, song, seed=count)
+    content = {
+        "data_dir": str(folder / "data"),
+        "exp_dir": str(folder / "exp"),
+        "threads": 1,
+        "model": {"pitch_onset": {"encoder_conf": SMALL}, "lyrics": {"encoder_conf": {**SMALL, "pool_after": 1}}},
+        **{f"{kind}_training": TRAINING for kind in ("filter", "speech", "pitch_onset", "song")},
+    }
+    content["song_training"] = {**TRAINING, "start_pitch_onset": True, "learning_rate": 0.0}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_mixed_batches_hold_songs_and_speech_four_to_one(conf):
+    config = load_config(conf)
+    dataset = SegmentDataset(CharTokens(), 16000, 256)
+    loader = training_loader(
+        load_cuts(config, "dali_train"), load_cuts(config, "librispeech_train"), dataset, Training(**TRAINING), 0
+    )
+    iterator = iter(loader)
+    for _ in range(8):
+        batch, cuts = next(iterator)
+        assert batch.is_song.sum() == 4 and len(cuts) == 5
+        speech = ~batch.is_song
+        assert torch.equal(batch.waveforms[speech, 0], batch.waveforms[speech, 1]), "speech stands in both channels"
+        assert (batch.pitch[speech] == 128).all() and batch.onset[speech].sum() == 0
+        song = int(batch.is_song.nonzero()[0])
+        assert not torch.equal(batch.waveforms[song, 0], batch.waveforms[song, 1])
+        assert batch.onset[song].sum() == 3
+        assert CharTokens().decode(batch.tokens[song, : batch.num_tokens[song]].tolist()) == cuts[song].supervisions[0].text
+
+
+def test_song_system_without_its_start_says_what_to_run(conf):
+    with pytest.raises(UserError, match="speech/model.pt.*stages 6 and 7"):
+        train(load_config(conf, [f"exp_dir={conf.parent / 'nothing'}"]), "baseline")
+
+
+def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
+    config = load_config(conf)
+    for run in ("speech", "pitch_onset", "multitask"):
+        train(config, run)
+    exp = Path(config.exp_dir)
+    speech, pitch_onset, multitask = (load_model(exp / r / "model.pt")[0] for r in ("speech", "pitch_onset", "multitask"))
+    # The learning rate of the song systems is zero here: what they start from is what they end with.
+    for name, value in multitask.lyrics.state_dict().items():
+        assert torch.equal(value, speech.lyrics.state_dict()[name])
+    for name, value in multitask.pitch_onset.state_dict().items():
+        assert torch.equal(value, pitch_onset.pitch_onset.state_dict()[name])
+
+
+def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(conf):
+    folder = conf.parent
+    whole, killed = folder / "whole", folder / "killed"
+
+    def command(exp: Path) -> list[str]:
+        overrides = [f"exp_dir={exp}", f"data_dir={folder / 'data'}", "speech_training.epochs=8"]
+        options = [part for override in overrides for part in ("--set", override)]
+        return [sys.executable, "-m", "recipe.train", "--run", "speech", "--conf", str(conf), *options]
+
+    subprocess.run(command(whole), check=True, capture_output=True)
+    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (killed / "speech" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "speech" / "model.pt").exists(), "it was killed too late for this test"
+    again = subprocess.run(command(killed), check=True, capture_output=True, text=True)
+    assert "going on from" in again.stdout
+    first, second = (torch.load(exp / "speech" / "model.pt", weights_only=True)["weights"] for exp in (whole, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with (killed / "speech" / "metrics.csv").open() as stream:
+        assert len([row for row in csv.DictReader(stream) if row.get("WER")]) >= 1
