@@ -175,6 +175,11 @@ done
 if begin 9 "scoring" --books exp --uses scoring --reads "$exp_dir/hypotheses" --writes "$exp_dir/results.json"; then
     run python -m recipe.score "${options[@]}"
     finish
-else
-    [ "$last" -lt 9 ] || [ "$first" -gt 9 ] || cat "$exp_dir/RESULTS.md"
+elif [ "$first" -le 9 ] && [ "$last" -ge 9 ]; then
+    cat "$exp_dir/RESULTS.md"
+fi
+
+if begin 10 "report" --books exp --uses filter.table --reads "$exp_dir/results.json" --writes "$exp_dir/report/report.md"; then
+    run python -m recipe.report "${options[@]}"
+    finish
 fi

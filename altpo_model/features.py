@@ -10,8 +10,8 @@ from altpo_model.config import Features
 class LogMel(nn.Module):
     """Log-mel power spectrogram in decibels, computed on the device that holds the waveforms.
 
-    Agrees with ``librosa.power_to_db(librosa.feature.melspectrogram(...))``: Hann window, zeros beyond the borders, Slaney
-    mel filters, and a floor 80 dB below the loudest bin of each clip and channel. Frame ``i`` is centred at
+    Agrees with ``librosa.power_to_db(librosa.feature.melspectrogram(...))``: Hann window, zeros beyond the borders,
+    Slaney mel filters, and a floor 80 dB below the loudest bin of each clip and channel. Frame ``i`` is centred at
     ``i * hop`` samples, and ``N`` samples give ``max(1, N // hop)`` frames, so that 16 s at 16 kHz give T = 1000.
     """
 
@@ -21,9 +21,14 @@ class LogMel(nn.Module):
         super().__init__()
         self.hop = config.hop
         self.mel = torchaudio.transforms.MelSpectrogram(
-            config.sample_rate, config.window, hop_length=config.hop, n_mels=config.mel_bins, norm="slaney",
-            mel_scale="slaney", pad_mode="constant",
-        )  # fmt: skip
+            config.sample_rate,
+            config.window,
+            hop_length=config.hop,
+            n_mels=config.mel_bins,
+            norm="slaney",
+            mel_scale="slaney",
+            pad_mode="constant",
+        )
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Frames of clips with ``num_samples`` samples."""

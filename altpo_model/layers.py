@@ -10,9 +10,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class ResidualConvolution(nn.Module):
-    """``convolution(dropout(relu(instance_norm(x)))) + skip(x)``; the skip is a 1 x 1 convolution where channels change.
+    """``convolution(dropout(relu(instance_norm(x)))) + skip(x)``.
 
-    The padding keeps F x T.
+    The skip is the identity, or a 1 x 1 convolution where the channels change. The padding keeps F x T.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dropout: float = 0.0):

@@ -139,15 +139,20 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
             output.pitch_logits.float(), batch.pitch, weight=class_weights.float(), reduction="none"
         )
         onset = nn.functional.binary_cross_entropy_with_logits(
-            output.onset_logits.float(), batch.onset, reduction="none",
+            output.onset_logits.float(),
+            batch.onset,
+            reduction="none",
             pos_weight=output.onset_logits.new_tensor(training.onset_weight).float(),
-        )  # fmt: skip
+        )
         parts["pitch"] = (pitch * inside).sum() / count
         parts["onset"] = (onset * inside).sum() / count
     if output.log_probs is not None:
         parts["lyrics"] = nn.functional.ctc_loss(
-            output.log_probs.transpose(0, 1), batch.tokens, output.log_probs_lengths, batch.num_tokens,
+            output.log_probs.transpose(0, 1),
+            batch.tokens,
+            output.log_probs_lengths,
+            batch.num_tokens,
             zero_infinity=True,
-        )  # fmt: skip
+        )
     weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
     return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}

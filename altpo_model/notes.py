@@ -68,5 +68,7 @@ def form_notes(
         voiced = np.flatnonzero(classes[start:end] != NO_PITCH)
         if len(voiced):
             commonest = np.bincount(classes[start:end][voiced]).argmax()
-            notes.append(Note(float(start * hop_seconds), float((start + voiced[-1] + 1) * hop_seconds), int(commonest)))
+            notes.append(
+                Note(float(start * hop_seconds), float((start + voiced[-1] + 1) * hop_seconds), int(commonest))
+            )
     return notes

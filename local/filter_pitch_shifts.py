@@ -60,8 +60,8 @@ def main() -> None:
         CutSet.from_cuts(selected).to_file(temporary)
     shifted = sum(table[song.id]["best_offset"] != 0 for song in selected)
     print(
-        f"pitch-shift filter: {len(selected)} songs selected, {shifted} of them with shifted notes; {len(rejected)} over "
-        f"the error of {config.filter.max_error}: {', '.join(rejected) or 'none'}; {len(unknown)} not in the table"
+        f"pitch-shift filter: {len(selected)} songs selected, {shifted} of them with shifted notes; {len(rejected)} "
+        f"over the error of {config.filter.max_error}: {', '.join(rejected) or 'none'}; {len(unknown)} not in the table"
     )
     _score(config, table)
 

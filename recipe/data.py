@@ -22,7 +22,7 @@ SHUFFLE_BUFFER = 2000  # cuts held in memory
 class SegmentDataset(Dataset):
     """Lhotse's map from the cuts of a batch to (`Batch`, cuts).
 
-    Channel 0 is ``cut.vocals``, channel 1 the cut's own recording; a cut without ``vocals`` is speech and stands in both.
+    Channel 0 is ``cut.vocals``, channel 1 the cut's own recording; a cut without ``vocals`` is speech, in both.
     """
 
     def __init__(self, tokens: CharTokens, sample_rate: int, hop: int):
@@ -113,9 +113,15 @@ def training_loader(
 
 def _bucketing(cuts: CutSet, batch_size: int, seed: int) -> DynamicBucketingSampler:
     return DynamicBucketingSampler(
-        cuts.repeat(), max_cuts=batch_size, shuffle=True, num_buckets=BUCKETS, buffer_size=SHUFFLE_BUFFER, seed=seed,
-        world_size=1, rank=0,
-    )  # fmt: skip
+        cuts.repeat(),
+        max_cuts=batch_size,
+        shuffle=True,
+        num_buckets=BUCKETS,
+        buffer_size=SHUFFLE_BUFFER,
+        seed=seed,
+        world_size=1,
+        rank=0,
+    )
 
 
 def evaluation_loader(cuts: CutSet, dataset: SegmentDataset, max_seconds: float, workers: int = 0) -> DataLoader:

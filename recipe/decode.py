@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from altpo_model.checkpoint import load_model
 from altpo_model.config import Config, argument_parser, config_from
-from altpo_model.decoding.hypothesis import Hypothesis
 from altpo_model.decoding.beam import BeamSearch
 from altpo_model.decoding.greedy import GreedySearch
+from altpo_model.decoding.hypothesis import Hypothesis
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.model import JointModel, Output
@@ -121,9 +121,13 @@ def _write(
             alignment["note"] = [_item(cut, str(n.pitch), n.onset, n.offset) for n in notes[i]]
         segments.append(
             SupervisionSegment(
-                id=cut.id, recording_id=cut.recording_id, start=cut.start, duration=cut.duration,
-                text=hypotheses[i].text if hypotheses else None, alignment=alignment,
-            )  # fmt: skip
+                id=cut.id,
+                recording_id=cut.recording_id,
+                start=cut.start,
+                duration=cut.duration,
+                text=hypotheses[i].text if hypotheses else None,
+                alignment=alignment,
+            )
         )
     path = hypotheses_path(config, system, name, method)
     with write_atomically(path) as temporary:

@@ -48,9 +48,14 @@ def note_scores(reference: Sequence[Note], estimate: Sequence[Note], scoring: Sc
         intervals, estimated_intervals, onset_tolerance=scoring.onset_tolerance
     )
     onsets_and_pitches = mir_eval.transcription.precision_recall_f1_overlap(
-        intervals, pitches, estimated_intervals, estimated_pitches, onset_tolerance=scoring.onset_tolerance,
-        pitch_tolerance=scoring.pitch_tolerance, offset_ratio=None,
-    )[:3]  # fmt: skip
+        intervals,
+        pitches,
+        estimated_intervals,
+        estimated_pitches,
+        onset_tolerance=scoring.onset_tolerance,
+        pitch_tolerance=scoring.pitch_tolerance,
+        offset_ratio=None,
+    )[:3]
     return {"COn": [100 * v for v in onsets], "COnP": [100 * v for v in onsets_and_pitches]}
 
 

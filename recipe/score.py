@@ -1,7 +1,8 @@
 """Stage 9: score the hypotheses; the paper's two tables, with the paper's figures beside ours.
 
-Writes into exp/<conf name>: results.json (every figure), RESULTS.md (the tables) and errors/<system>-<cuts>-<method>.txt
-(each segment with its errors aligned, as icefall writes them). `recipe/measures.py` says how each figure is computed.
+Writes into exp/<conf name>: results.json (every figure), RESULTS.md (the tables) and
+errors/<system>-<cuts>-<method>.txt (each segment with its errors aligned, as icefall writes them).
+`recipe/measures.py` says how each figure is computed.
 """
 
 import json
@@ -97,8 +98,8 @@ def _mean_note_scores(config: Config, name: str, hypotheses: dict) -> dict[str, 
 
 def word_table(results: dict) -> str:
     lines = [
-        "Word error rate in %, over the corpus and (in brackets) as the mean of the segments' rates. The paper's figures",
-        "are of LibriSpeech, DALI and JamendoLyrics themselves, with its full-size networks.",
+        "Word error rate in %, over the corpus and (in brackets) as the mean of the segments' rates. The paper's",
+        "figures are of LibriSpeech, DALI and JamendoLyrics themselves, with its full-size networks.",
         "",
         "| system | test set | greedy | beam, 5-gram | paper |",
         "|---|---|---|---|---|",
@@ -113,8 +114,8 @@ def word_table(results: dict) -> str:
 
 def note_table(results: dict) -> str:
     lines = [
-        "Notes of the song test set: precision / recall / F in %, mean over segments (onset within 50 ms, pitch within 50",
-        "cents).",
+        "Notes of the song test set: precision / recall / F in %, mean over segments (onset within 50 ms, pitch",
+        "within 50 cents).",
         "",
         "| system | COn | paper | COnP | paper |",
         "|---|---|---|---|---|",

@@ -54,9 +54,9 @@ def begin(config: Config, arguments: argparse.Namespace) -> int:
     record = _record_path(config, arguments.books, arguments.stage)
     started = record.with_suffix(".started")
     key = _hash(config, arguments)
-    if not arguments.force and record.is_file() and json.loads(record.read_text())["key"] == key:
-        if all(Path(path).exists() for path in arguments.writes):
-            return DONE_BEFORE
+    is_fresh = record.is_file() and json.loads(record.read_text())["key"] == key
+    if is_fresh and not arguments.force and all(Path(path).exists() for path in arguments.writes):
+        return DONE_BEFORE
     resumes = not arguments.force and started.is_file() and json.loads(started.read_text())["key"] == key
     if not resumes:
         for path in arguments.clears:

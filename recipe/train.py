@@ -4,8 +4,9 @@
 --run speech       the lyrics network on LibriSpeech, conditioned on zeros (pre-training)
 --run pitch_onset | baseline | oracle | multitask     the four systems on DALI (and speech), in this order
 
-Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): metrics.csv, last.ckpt (from which an interrupted run goes on), best.ckpt
-and, when the run is finished, model.pt: the best weights with the configuration that they need.
+Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): metrics.csv, last.ckpt (from which an
+interrupted run goes on), best.ckpt and, when the run is finished, model.pt: the best weights with the configuration
+that they need.
 """
 
 import logging
@@ -53,7 +54,12 @@ def train(config: Config, run: str) -> None:
     songs, speech, validation = _cuts(config, run)
     module = TrainingModule(config, run, dataset.tokens)
     checkpoints = ModelCheckpoint(
-        dirpath=folder, filename="best", monitor=module.monitor, mode="min", save_last=True, enable_version_counter=False
+        dirpath=folder,
+        filename="best",
+        monitor=module.monitor,
+        mode="min",
+        save_last=True,
+        enable_version_counter=False,
     )
     trainer = lightning.Trainer(
         max_epochs=training.epochs,

@@ -39,9 +39,7 @@ class Crnn(nn.Module):
         self.pool_after = pool_after
         self.subsampling = 2 if pool_after else 1
         flat = channels[-1] * (-(-mel_bins // self.subsampling)) + condition_size
-        self.lstms = nn.ModuleList(
-            BiLstm(2 * lstm_size if i else flat, lstm_size, dropout) for i in range(lstm_layers)
-        )
+        self.lstms = nn.ModuleList(BiLstm(2 * lstm_size if i else flat, lstm_size, dropout) for i in range(lstm_layers))
         self.output_size = 2 * lstm_size
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
