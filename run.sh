@@ -47,9 +47,9 @@ for system in $systems; do
 done
 [ -f "$conf" ] || die "no conf file $conf; the ready ones are in conf/"
 
-. ./path.sh
-options=(--conf "$conf" "${options[@]}")
 export PYTHONUNBUFFERED=1
+. ./path.sh || exit 1
+options=(--conf "$conf" "${options[@]}")
 settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
 eval "$settings" # data_dir, exp_dir, trained, corpora
 

@@ -110,8 +110,7 @@ class SeparatorTraining:
     stems_dir: str = "data/mini/corpora/stems"  # {train,test}/<track>/{mixture,vocals}.wav, as MUSDB18-HQ
     n_fft: int = 1024
     n_hop: int = 256
-    hidden_size: int = 128
-    layers: int = 2
+    hidden_size: int = 128  # of the encoder and the three BiLSTM layers, which Open-Unmix's loader fixes
     bandwidth: float = 8000.0  # Hz
     steps: int = 600
     batch_size: int = 16
@@ -268,9 +267,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         if not separator:
             raise ConfigError(f"--set {override}: write KEY=VALUE, such as --set decoding.beam=50")
         try:
-            branch = yaml.safe_load(value)
+            branch = yaml.load(value, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from None
+            raise ConfigError(f"--set {override}: the value is not YAML ({' '.join(str(error).split())})") from None
         for part in reversed(key.split(".")):
             branch = {part: branch}
         tree = _merge(tree, branch)
@@ -312,6 +311,8 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> dict:
     base = tree.pop("base", None)
     if base is None:
         return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: `base` must be the path of a conf file, not {base!r}")
     return _merge(_read_tree(path.parent / base, (*seen, path.resolve())), tree)
 
 

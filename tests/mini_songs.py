@@ -36,17 +36,23 @@ def write_cuts(folder: Path, name: str, count: int, song: bool, seed: int = 0) -
             recordings[kind] = Recording.from_file(path, recording_id=f"{name}-{number}")
         words_at = [AlignmentItem(w, n.start, n.duration) for w, n in zip(words, notes, strict=True)]
         cut = MonoCut(
-            id=f"{name}-{number}", start=0.0, duration=recordings["mixture"].duration, channel=0,
+            id=f"{name}-{number}",
+            start=0.0,
+            duration=recordings["mixture"].duration,
+            channel=0,
             recording=recordings["mixture"],
             supervisions=[
                 SupervisionSegment(
-                    id=f"{name}-{number}", recording_id=f"{name}-{number}", start=0.0,
-                    duration=recordings["mixture"].duration, text=" ".join(words),
+                    id=f"{name}-{number}",
+                    recording_id=f"{name}-{number}",
+                    start=0.0,
+                    duration=recordings["mixture"].duration,
+                    text=" ".join(words),
                     alignment={"word": words_at, "note": notes} if song else None,
                 )
             ],
             custom={"vocals": recordings["vocals"]} if song else None,
-        )  # fmt: skip
+        )
         cuts.append(cut)
     path = folder / "cuts" / f"{name}.jsonl.gz"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,12 @@ from altpo_model.tokens import CharTokens
 
 SMALL = Model(
     pitch_onset=Network(
-        "crnn", {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0}
+        "crnn",
+        {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0},
     ),
     lyrics=Network(
-        "crnn", {"channels": [4, 4], "kernels": [3, 3], "pool_after": 1, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0}
+        "crnn",
+        {"channels": [4, 4], "kernels": [3, 3], "pool_after": 1, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0},
     ),
 )
 
@@ -31,10 +33,14 @@ def make_batch(seconds=(1.0, 0.7, 1.0), songs=(True, True, False)) -> Batch:
         waveforms[i, :, n:] = 0
     frames = int(num_samples.max()) // 256
     return Batch(
-        waveforms, num_samples, torch.tensor(songs), torch.randint(1, 34, (len(seconds), 5)),
-        torch.full((len(seconds),), 5), torch.randint(0, 129, (len(seconds), frames)),
+        waveforms,
+        num_samples,
+        torch.tensor(songs),
+        torch.randint(1, 34, (len(seconds), 5)),
+        torch.full((len(seconds),), 5),
+        torch.randint(0, 129, (len(seconds), frames)),
         (torch.rand(len(seconds), frames) > 0.9).float(),
-    )  # fmt: skip
+    )
 
 
 def test_log_mel_equals_the_short_time_fourier_transform_written_out():
@@ -115,9 +121,14 @@ def test_clip_gives_the_same_output_alone_and_in_a_batch(system):
     n = int(batch.num_samples[1])
     frames = n // 256
     alone = model(
-        Batch(batch.waveforms[1:2, :, :n], batch.num_samples[1:2], batch.is_song[1:2], pitch=batch.pitch[1:2, :frames],
-              onset=batch.onset[1:2, :frames])
-    )  # fmt: skip
+        Batch(
+            batch.waveforms[1:2, :, :n],
+            batch.num_samples[1:2],
+            batch.is_song[1:2],
+            pitch=batch.pitch[1:2, :frames],
+            onset=batch.onset[1:2, :frames],
+        )
+    )
     if together.log_probs is not None:
         length = int(alone.log_probs_lengths[0])
         torch.testing.assert_close(together.log_probs[1, :length], alone.log_probs[0], atol=1e-4, rtol=1e-4)
@@ -177,11 +188,21 @@ def test_paper_configuration_has_the_papers_layer_shapes():
         return [tuple(block.convolution.weight.shape) for block in network.encoder.blocks]
 
     assert shapes(pitch) == [
-        (64, 2, 5, 5), (32, 64, 5, 5), (32, 32, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3), (1, 32, 1, 1),
-    ]  # fmt: skip
+        (64, 2, 5, 5),
+        (32, 64, 5, 5),
+        (32, 32, 3, 3),
+        (32, 32, 3, 3),
+        (32, 32, 3, 3),
+        (1, 32, 1, 1),
+    ]
     assert shapes(lyrics) == [
-        (64, 2, 5, 5), (32, 64, 5, 5), (32, 32, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3), (16, 32, 3, 3),
-    ]  # fmt: skip
+        (64, 2, 5, 5),
+        (32, 64, 5, 5),
+        (32, 32, 3, 3),
+        (32, 32, 3, 3),
+        (32, 32, 3, 3),
+        (16, 32, 3, 3),
+    ]
     assert [lstm.lstm.hidden_size for lstm in lyrics.encoder.lstms] == [512, 512, 512]
     assert [lstm.lstm.input_size for lstm in lyrics.encoder.lstms] == [16 * 40 + 130, 1024, 1024]
     assert lyrics.output.weight.shape == (34, 1024)
@@ -206,9 +227,7 @@ def test_paper_configuration_takes_a_training_step_with_1000_frames():
     unmoved = sum(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     # The bias of a convolution that is followed by instance norm alone has no gradient; every weight must move.
     assert unmoved <= sum(parameter.ndim == 1 for parameter in model.parameters())
-    assert all(
-        not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True) if a.ndim > 1
-    )
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True) if a.ndim > 1)
 
 
 def test_saved_model_gives_the_same_output_when_loaded(tmp_path):

@@ -28,9 +28,13 @@ TRAINING = {"learning_rate": 1e-2, "warmup_steps": 2, "batch_size": 5, "epoch_st
 def conf(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
     for name, count, song in (
-        ("librispeech_train", 12, False), ("librispeech_validation", 3, False), ("dali_train", 12, True),
-        ("dali_validation", 3, True), ("rwc_train", 8, True), ("rwc_test", 3, True),
-    ):  # fmt: skip
+        ("librispeech_train", 12, False),
+        ("librispeech_validation", 3, False),
+        ("dali_train", 12, True),
+        ("dali_validation", 3, True),
+        ("rwc_train", 8, True),
+        ("rwc_test", 3, True),
+    ):
         write_cuts(folder / "data", name, count, song, seed=count)
     content = {
         "data_dir": str(folder / "data"),
@@ -61,7 +65,10 @@ def test_mixed_batches_hold_songs_and_speech_four_to_one(conf):
         song = int(batch.is_song.nonzero()[0])
         assert not torch.equal(batch.waveforms[song, 0], batch.waveforms[song, 1])
         assert batch.onset[song].sum() == 3
-        assert CharTokens().decode(batch.tokens[song, : batch.num_tokens[song]].tolist()) == cuts[song].supervisions[0].text
+        assert (
+            CharTokens().decode(batch.tokens[song, : batch.num_tokens[song]].tolist())
+            == cuts[song].supervisions[0].text
+        )
 
 
 def test_song_system_without_its_start_says_what_to_run(conf):
@@ -74,7 +81,9 @@ def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
     for run in ("speech", "pitch_onset", "multitask"):
         train(config, run)
     exp = Path(config.exp_dir)
-    speech, pitch_onset, multitask = (load_model(exp / r / "model.pt")[0] for r in ("speech", "pitch_onset", "multitask"))
+    speech, pitch_onset, multitask = (
+        load_model(exp / r / "model.pt")[0] for r in ("speech", "pitch_onset", "multitask")
+    )
     # The learning rate of the song systems is zero here: what they start from is what they end with.
     for name, value in multitask.lyrics.state_dict().items():
         assert torch.equal(value, speech.lyrics.state_dict()[name])

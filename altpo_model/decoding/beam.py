@@ -26,6 +26,7 @@ from altpo_model.tokens import CharTokens
 
 _IMPOSSIBLE = -1e4  # a log probability that no path survives; finite, as the search subtracts scores
 _UNKNOWN_WORD = "<unk>"
+_UTTERANCES_A_PROCESS = 20  # fewer are decoded in less time than it takes to start a process
 
 
 class BeamSearch:
@@ -113,12 +114,12 @@ class BeamSearch:
         return Hypothesis(self._words_of(best.tokens[1 : frames + 2], best.words[1 : frames + 2]), best.score)
 
     def decode_batch(self, batch: Sequence[np.ndarray], jobs: int = 1) -> list[Hypothesis]:
-        """Hypotheses of several utterances, each (T, C), in their order, by ``jobs`` processes.
+        """Hypotheses of several utterances, each (T, C), in their order, by at most ``jobs`` processes.
 
         The decoder holds Python's global lock, so threads would take turns. The processes are forked: they share the
         lexicon and the language model with this one, and nothing is loaded or copied for them.
         """
-        jobs = min(jobs, len(batch))
+        jobs = min(jobs, len(batch) // _UTTERANCES_A_PROCESS)
         if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
             return [self.decode(log_probs) for log_probs in batch]
         context = multiprocessing.get_context("fork")

@@ -1,0 +1,125 @@
+"""Writing a corpus's manifests, and the account of what went into them."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate_recordings_and_supervisions
+
+from alignments import Losses
+from altpo_model.errors import UserError
+from altpo_model.files import write_atomically
+
+_NAMED = 10  # items of one reason that the summary names; the file beside the manifests names all
+
+Manifests = dict[str, dict[str, RecordingSet | SupervisionSet]]
+
+
+class Prepared(NamedTuple):
+    """One song that is in, and what of it is not."""
+
+    recording: Recording
+    supervision: SupervisionSegment
+    losses: Losses
+
+
+class LeftOut(NamedTuple):
+    """Why one song is out: the reason that the summary counts, and what there is to say of this song."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass
+class Report:
+    """What a preparation read, kept and left out."""
+
+    corpus: str
+    unit: str = "songs"
+    splits: dict[str, tuple[int, float, int]] = field(default_factory=dict)  # recordings, seconds, words
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> names
+    losses: Losses = field(default_factory=Losses)
+
+    def leave_out(self, name: str, why: LeftOut) -> None:
+        self.left_out.setdefault(why.reason, []).append(f"{name}: {why.detail}" if why.detail else name)
+
+    def sort_out(self, names: Iterable[str], results: Iterable[Prepared | LeftOut]) -> dict[str, Prepared]:
+        """The prepared songs by name; the others, and all losses, go into the report."""
+        prepared = {}
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, LeftOut):
+                self.leave_out(name, result)
+            else:
+                prepared[name] = result
+                self.losses.update(result.losses)
+        return prepared
+
+    def summary(self) -> str:
+        """One paragraph: counts and hours a split, then what was left out and why, with names."""
+        parts = []
+        for split, (recordings, seconds, words) in self.splits.items():
+            counts = f"{split}: {recordings} {self.unit}, {seconds / 3600:.2f} h"
+            parts.append(counts + (f", {words} words" if words else ""))
+        text = f"{self.corpus}: " + "; ".join(parts) + "."
+        for reason, names in self.left_out.items():
+            shown = "; ".join(names[:_NAMED]) + (f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+            text += f" Left out, {reason}: {len(names)} ({shown})."
+        if self.losses.items:
+            text += " Left out of the alignments: " + _counted(self.losses.items) + "."
+        if self.losses.characters:
+            text += " Characters dropped from the text: " + _counted(self.losses.characters) + "."
+        return text
+
+
+def finish_split(
+    corpus: str,
+    split: str,
+    recordings: Iterable[Recording],
+    supervisions: Iterable[SupervisionSegment],
+    output_dir: str | Path | None,
+    report: Report,
+) -> dict[str, RecordingSet | SupervisionSet]:
+    """Sort by id, validate, write ``<corpus>_{recordings,supervisions}_<split>.jsonl.gz``, add to the report.
+
+    ``output_dir`` may be None: nothing is written.
+
+    Raises UserError when nothing is left to write.
+    """
+    recordings = RecordingSet.from_recordings(sorted(recordings, key=lambda recording: recording.id))
+    supervisions = SupervisionSet.from_segments(sorted(supervisions, key=lambda supervision: supervision.id))
+    if len(recordings) == 0:
+        reasons = "; ".join(f"{reason}: {len(names)}, such as {names[0]}" for reason, names in report.left_out.items())
+        raise UserError(f"{corpus} {split}: no {report.unit} to prepare ({reasons or 'the corpus has none'})")
+    validate_recordings_and_supervisions(recordings, supervisions)
+    words = sum(len(supervision.text.split()) for supervision in supervisions)
+    report.splits[split] = (len(recordings), sum(recording.duration for recording in recordings), words)
+    manifests = {"recordings": recordings, "supervisions": supervisions}
+    if output_dir is not None:
+        for kind, manifest in manifests.items():
+            with write_atomically(Path(output_dir) / f"{corpus}_{kind}_{split}.jsonl.gz") as temporary:
+                manifest.to_file(temporary)
+    return manifests
+
+
+def write_left_out(report: Report, output_dir: str | Path | None) -> None:
+    """Write ``<corpus>_left_out.tsv``: a line ``name<TAB>reason`` for everything that the report names."""
+    if output_dir is None:
+        return
+    with write_atomically(Path(output_dir) / f"{report.corpus}_left_out.tsv") as temporary:
+        lines = (f"{name}\t{reason}\n" for reason, names in report.left_out.items() for name in names)
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def existing_dir(path: str | Path, key: str) -> Path:
+    """``path``, if it is a folder. Raises UserError that names the path and the conf key."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; set {key} to where the corpus is, or to null to go without it")
+    return path
+
+
+def _counted(counter: Counter) -> str:
+    entries = sorted(counter.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{count} {name}" for name, count in entries)

@@ -1,0 +1,133 @@
+"""Stage 1, LibriSpeech: Lhotse manifests of the configured parts, with normalised text.
+
+The manifests are made by Lhotse's own recipe. Writes
+``<data_dir>/manifests/librispeech_{recordings,supervisions}_<part>.jsonl.gz``.
+"""
+
+import tempfile
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+from lhotse import Recording
+from lhotse.recipes import prepare_librispeech as lhotse_prepare_librispeech
+
+from altpo_model.config import argument_parser, config_from
+from altpo_model.errors import UserError, exits_cleanly
+from altpo_model.text import normalize_text
+from audio_files import BrokenAudio, check_audio
+from manifests import LeftOut, Manifests, Report, existing_dir, finish_split, write_left_out
+from parallel import parallel_map
+
+
+def prepare_librispeech(
+    corpus_dir: str | Path,
+    dataset_parts: list[str],
+    output_dir: str | Path | None = None,
+    num_jobs: int = 1,
+    executor: Executor | None = None,
+    report: Report | None = None,
+) -> Manifests:
+    """Prepare the named parts of LibriSpeech ("train-clean-360", "dev-clean", ...).
+
+    Returns: ``{part: {"recordings": RecordingSet, "supervisions": SupervisionSet}}``, also written to ``output_dir``.
+    Raises UserError when a folder is missing or a part has no utterance left.
+    """
+    report = report if report is not None else Report("librispeech", unit="utterances")
+    corpus_dir = existing_dir(corpus_dir, "corpora.librispeech.dir")
+    for part in dataset_parts:
+        if not (corpus_dir / part).is_dir():
+            raise UserError(f"{corpus_dir / part}: no such folder; set corpora.librispeech to the parts that are there")
+    manifests = {}
+    for part in dataset_parts:
+        manifests[part] = _prepare_part(corpus_dir, part, output_dir, num_jobs, executor, report)
+    write_left_out(report, output_dir)
+    return manifests
+
+
+def _prepare_part(
+    corpus_dir: Path, part: str, output_dir: str | Path | None, num_jobs: int, executor: Executor | None, report: Report
+) -> dict:
+    transcripts = {path: _read_transcript(path, report) for path in sorted((corpus_dir / part).rglob("*.trans.txt"))}
+    audio = [path.parent / f"{utterance}.flac" for path, lines in transcripts.items() for utterance in lines]
+    faults = parallel_map(_fault, audio, f"LibriSpeech {part}", num_jobs, executor)
+    for path, fault in zip(audio, faults, strict=True):
+        if fault:
+            report.leave_out(path.stem, LeftOut("broken audio", f"{path}, {fault}"))
+    broken = {path.stem for path, fault in zip(audio, faults, strict=True) if fault}
+
+    # Lhotse's recipe stops at the first file that it cannot open and at a line without text. So it is shown a folder
+    # of links to the sound files alone, beside transcripts of the usable lines.
+    recordings, supervisions = [], []
+    with tempfile.TemporaryDirectory(prefix="librispeech") as view:
+        for path, lines in transcripts.items():
+            kept = {utterance: text for utterance, text in lines.items() if utterance not in broken}
+            if not kept:
+                continue
+            chapter = Path(view) / path.parent.relative_to(corpus_dir)
+            chapter.mkdir(parents=True, exist_ok=True)
+            transcript = "".join(f"{utterance} {text}\n" for utterance, text in kept.items())
+            (chapter / path.name).write_text(transcript, encoding="utf-8")
+            for utterance in kept:
+                (chapter / f"{utterance}.flac").symlink_to((path.parent / f"{utterance}.flac").resolve())
+        if any(Path(view).iterdir()):
+            made = lhotse_prepare_librispeech(
+                view, alignments_dir=corpus_dir, dataset_parts=[part], num_jobs=max(num_jobs, 1)
+            )[part]
+            recordings = [_moved(recording, Path(view), corpus_dir) for recording in made["recordings"]]
+            supervisions = list(made["supervisions"])
+    for supervision in supervisions:
+        supervision.text, dropped = normalize_text(supervision.text)
+        report.losses.characters.update(dropped)
+    return finish_split("librispeech", part, recordings, supervisions, output_dir, report)
+
+
+def _read_transcript(path: Path, report: Report) -> dict[str, str]:
+    """Utterance id -> text of one ``.trans.txt``; lines without a usable text are left out and reported."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        report.leave_out(str(path), LeftOut("unreadable transcript", str(error)))
+        return {}
+    utterances = {}
+    for line in lines:
+        utterance, _, text = line.strip().partition(" ")
+        if normalize_text(text)[0]:
+            utterances[utterance] = " ".join(text.split())
+        elif utterance:
+            report.leave_out(utterance, LeftOut("no text", str(path)))
+    return utterances
+
+
+def _fault(path: Path) -> str | None:
+    """Why the audio file cannot be used, or None."""
+    try:
+        check_audio(path)
+    except BrokenAudio as error:
+        return str(error)
+    return None
+
+
+def _moved(recording: Recording, view: Path, corpus_dir: Path) -> Recording:
+    """The recording with the sound file's own path in place of the link's."""
+    sources = [
+        replace(source, source=str(corpus_dir / Path(source.source).relative_to(view))) for source in recording.sources
+    ]
+    return replace(recording, sources=sources)
+
+
+@exits_cleanly
+def main() -> None:
+    config = config_from(argument_parser(__doc__).parse_args())
+    if config.corpora.librispeech is None:
+        print("librispeech: not in this run (corpora.librispeech is null).")
+        return
+    librispeech = config.corpora.librispeech
+    parts = list(dict.fromkeys([*librispeech.train, *librispeech.validation, *librispeech.test]))
+    report = Report("librispeech", unit="utterances")
+    prepare_librispeech(librispeech.dir, parts, Path(config.data_dir) / "manifests", config.jobs, report=report)
+    print(report.summary())
+
+
+if __name__ == "__main__":
+    main()
