@@ -109,13 +109,13 @@ class SeparatorTraining:
 
     stems_dir: str = "data/mini/corpora/stems"  # {train,test}/<track>/{mixture,vocals}.wav, as MUSDB18-HQ
     n_fft: int = 1024
-    n_hop: int = 256
+    n_hop: int = 512
     hidden_size: int = 128  # of the encoder and the three BiLSTM layers, which Open-Unmix's loader fixes
     bandwidth: float = 8000.0  # Hz
-    steps: int = 600
-    batch_size: int = 16
+    steps: int = 800
+    batch_size: int = 8
     segment_seconds: float = 3.0
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
 
 
 @dataclass

@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message says what is wrong, where, and what to do."""
+    """Something that the user can mend. The message, one line, says what is wrong, where, and what to do."""
+
+    def __str__(self) -> str:
+        # A data loading process hands its errors on with its traceback before the message.
+        return super().__str__().strip().rpartition("\n")[2].removeprefix(f"{__name__}.UserError: ")
 
 
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:

@@ -6,7 +6,8 @@ statistics, so that a clip gives the same output alone and in a batch.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from altpo_model.features import frame_mask
 
 
 class ResidualConvolution(nn.Module):
@@ -44,16 +45,29 @@ def instance_norm(x: Tensor, inside: Tensor | None, epsilon: float = 1e-5) -> Te
 
 
 class BiLstm(nn.Module):
-    """``dropout(bilstm(layer_norm(x)))``: (B, T, D) -> (B, T, 2 * size)."""
+    """``dropout(bilstm(layer_norm(x)))``: (B, T, D) -> (B, T, 2 * size).
+
+    The two directions are LSTMs of their own, the second of which reads each clip from its own end. Packed sequences
+    would say the same, but on a CPU their gradient takes time that grows with the square of T.
+    """
 
     def __init__(self, input_size: int, size: int, dropout: float = 0.0):
         super().__init__()
         self.norm = nn.LayerNorm(input_size)
-        self.lstm = nn.LSTM(input_size, size, bidirectional=True, batch_first=True)
+        self.forward_lstm = nn.LSTM(input_size, size, batch_first=True)
+        self.backward_lstm = nn.LSTM(input_size, size, batch_first=True)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """``lengths`` (B,) are the clips' frames."""
-        packed = pack_padded_sequence(self.norm(x), lengths.cpu(), batch_first=True, enforce_sorted=False)
-        y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
-        return self.dropout(y)
+        """``lengths`` (B,) are the clips' frames; what is behind them is left at zero."""
+        x = self.norm(x)
+        onward, _ = self.forward_lstm(x)
+        back, _ = self.backward_lstm(reverse(x, lengths))
+        y = torch.cat([onward, reverse(back, lengths)], dim=2)
+        return self.dropout(y * frame_mask(lengths, x.shape[1])[..., None])
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each clip of (B, T, D) round within its own length; what is behind it repeats its first frame."""
+    frames = (lengths[:, None] - 1 - torch.arange(x.shape[1], device=x.device)).clamp(min=0)  # (B, T)
+    return x.gather(1, frames[..., None].expand_as(x))

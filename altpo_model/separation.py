@@ -6,6 +6,7 @@ layout (``separator.json``, ``vocals.json``, ``vocals.pth``).
 """
 
 import math
+import pickle
 import urllib.error
 import warnings
 from collections.abc import Iterable, Iterator
@@ -118,9 +119,9 @@ def load_separator(model: str, wiener_iterations: int = 0, device: str = "cpu") 
             f"separation.model: {model} could not be downloaded from Zenodo ({getattr(error, 'reason', error)}); put "
             f"its file into {Path(torch.hub.get_dir()) / 'checkpoints'} or name a model directory"
         ) from None
-    except (OSError, KeyError, ValueError, RuntimeError, EOFError, StopIteration) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"separation.model: {model} cannot be loaded as an Open-Unmix model: {reason[:200]}") from None
+    except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+        raise UserError(f"separation.model: {model} cannot be loaded as an Open-Unmix model ({reason})") from None
     return VocalSeparator(separator)
 
 

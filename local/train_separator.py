@@ -88,7 +88,7 @@ def _new_model(training: SeparatorTraining, tracks: list[Stems], stft: torch.nn.
         [torch.view_as_complex(stft(track.mixture[None, None]))[0, 0].abs() for track in tracks], dim=-1
     )  # (bins, frames)
     deviation = magnitudes.std(dim=-1)
-    return OpenUnmix(
+    model = OpenUnmix(
         nb_bins=training.n_fft // 2 + 1,
         nb_channels=1,
         hidden_size=training.hidden_size,
@@ -96,6 +96,8 @@ def _new_model(training: SeparatorTraining, tracks: list[Stems], stft: torch.nn.
         input_scale=deviation.clamp(min=1e-4 * float(deviation.max())).numpy(),  # Open-Unmix's own floor
         max_bin=int(bandwidth_to_max_bin(float(sample_rate), training.n_fft, training.bandwidth)),
     )
+    model.lstm.dropout = 0.0  # Open-Unmix's 0.4 is made for weeks of training; in minutes it costs 0.3 dB
+    return model
 
 
 def _remix(

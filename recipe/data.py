@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lhotse import CutSet, SupervisionSegment, load_manifest_lazy
+from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.cut import Cut
 from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler, ZipSampler
 from torch.utils.data import DataLoader, Dataset
@@ -59,8 +60,12 @@ class SegmentDataset(Dataset):
         """(2, N) float32."""
         if cut.sampling_rate != self.sample_rate:
             raise UserError(f"cut {cut.id}: {cut.sampling_rate} Hz, but features.sample_rate is {self.sample_rate}")
-        mixture = cut.load_audio()
-        vocals = cut.load_vocals() if is_song(cut) else mixture
+        try:
+            mixture = cut.load_audio()
+            vocals = cut.load_vocals() if is_song(cut) else mixture
+        except (AudioLoadingError, DurationMismatchError) as error:
+            where = cut.recording.sources[0].source
+            raise UserError(f"cut {cut.id}: {where} or its vocals cannot be read; run stages 1 to 4 again") from error
         length = min(mixture.shape[1], vocals.shape[1])
         return np.concatenate([vocals[:, :length], mixture[:, :length]])
 

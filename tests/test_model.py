@@ -97,10 +97,8 @@ def test_bilstm_block_equals_the_recurrence_written_out():
     x = torch.randn(1, 5, 4)
     y = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     outputs = []
-    for suffix, order in (("", range(5)), ("_reverse", range(4, -1, -1))):
-        w_input, w_hidden, b_input, b_hidden = (
-            getattr(block.lstm, name + suffix) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        )
+    for lstm, order in ((block.forward_lstm, range(5)), (block.backward_lstm, range(4, -1, -1))):
+        w_input, w_hidden, b_input, b_hidden = lstm.all_weights[0]
         h = c = torch.zeros(3)
         states = [h] * 5
         for t in order:
@@ -203,10 +201,10 @@ def test_paper_configuration_has_the_papers_layer_shapes():
         (32, 32, 3, 3),
         (16, 32, 3, 3),
     ]
-    assert [lstm.lstm.hidden_size for lstm in lyrics.encoder.lstms] == [512, 512, 512]
-    assert [lstm.lstm.input_size for lstm in lyrics.encoder.lstms] == [16 * 40 + 130, 1024, 1024]
+    assert [lstm.backward_lstm.hidden_size for lstm in lyrics.encoder.lstms] == [512, 512, 512]
+    assert [lstm.forward_lstm.input_size for lstm in lyrics.encoder.lstms] == [16 * 40 + 130, 1024, 1024]
     assert lyrics.output.weight.shape == (34, 1024)
-    assert [lstm.lstm.input_size for lstm in pitch.encoder.lstms] == [80]
+    assert [lstm.forward_lstm.input_size for lstm in pitch.encoder.lstms] == [80]
     assert pitch.output.out_features == 130
     assert {module.p for module in lyrics.modules() if isinstance(module, torch.nn.Dropout)} == {0.2}
     assert {module.p for module in pitch.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
