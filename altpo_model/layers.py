@@ -1,4 +1,4 @@
-"""The two building blocks of the paper's networks: residual convolution and bidirectional LSTM (section 3.1).
+"""The building blocks of the paper's networks: residual convolution and bidirectional LSTM (section 3.1).
 
 Batches hold clips of different lengths. Every layer leaves the frames behind a clip's end at zero and out of its
 statistics, so that a clip gives the same output alone and in a batch.
@@ -10,24 +10,38 @@ from torch import Tensor, nn
 from altpo_model.features import frame_mask
 
 
-class ResidualConvolution(nn.Module):
-    """``convolution(dropout(relu(instance_norm(x)))) + skip(x)``.
+class Convolution(nn.Module):
+    """A 2-D convolution whose padding keeps F x T."""
 
-    The skip is the identity, or a 1 x 1 convolution where the channels change. The padding keeps F x T.
+    def __init__(self, in_channels: int, out_channels: int, kernel: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
+        """(B, C, F, T) -> (B, C', F, T); ``inside`` as in `ResidualConvolution`."""
+        y = self.convolution(x)
+        return y if inside is None else y * inside
+
+
+class ResidualConvolution(nn.Module):
+    """``y + convolution(dropout(relu(y)))`` with ``y = projection(instance_norm(x))``.
+
+    The projection is a 1 x 1 convolution where the channels change, else the identity. The padding keeps F x T.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dropout: float = 0.0):
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
-        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.projection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.convolution = nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2)
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         """(B, C, F, T) -> (B, C', F, T); ``inside`` (B, 1, 1, T) is true within the clips, None where all are full."""
-        y = self.dropout(torch.relu(instance_norm(x, inside)))
+        y = self.projection(instance_norm(x, inside))
+        z = self.dropout(torch.relu(y))
         if inside is None:
-            return self.convolution(y) + self.skip(x)
-        return (self.convolution(y * inside) + self.skip(x)) * inside
+            return y + self.convolution(z)
+        return (y + self.convolution(z * inside)) * inside
 
 
 def instance_norm(x: Tensor, inside: Tensor | None, epsilon: float = 1e-5) -> Tensor:

@@ -129,7 +129,7 @@ def main() -> None:
         return
     if hasattr(openunmix, f"{separation.model}_spec"):
         raise UserError(f"separation.model: {separation.model} is a pretrained model; name a directory to train one")
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(1)  # steps this small are slower on two threads, much slower on a busy machine
     train_tracks = read_stems(Path(training.stems_dir) / "train", separation.sample_rate)
     test_tracks = read_stems(Path(training.stems_dir) / "test", separation.sample_rate)
     started = time.monotonic()

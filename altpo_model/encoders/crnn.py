@@ -3,17 +3,20 @@
 import torch
 from torch import Tensor, nn
 
+from altpo_model.config import ConfigError
 from altpo_model.features import frame_mask
-from altpo_model.layers import BiLstm, ResidualConvolution
+from altpo_model.layers import BiLstm, Convolution, ResidualConvolution
 
 
 class Crnn(nn.Module):
-    """Residual convolutions, 2-D max pooling (optional), conditioning by concatenation, BiLSTM blocks.
+    """Convolutions, 2-D max pooling (optional), conditioning by concatenation, BiLSTM blocks.
+
+    The first block is a convolution alone, the others are residual, as in the authors' scripts.
 
     Args:
         input_channels, mel_bins: C and F of the features.
         condition_size: rows of the conditioning matrix that is concatenated before the BiLSTM blocks; 0 for none.
-        channels, kernels: of the residual blocks, first to last.
+        channels, kernels: of the convolution blocks, first to last.
         pool_after: the block after which F and T are halved; 0: no pooling. The paper pools after the last one.
         lstm_layers, lstm_size: BiLSTM blocks and their hidden units a direction.
         dropout: after each ReLU and each BiLSTM.
@@ -32,9 +35,14 @@ class Crnn(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
-        widths = [input_channels, *channels]
+        if len(channels) != len(kernels) or not 0 <= pool_after <= len(channels):
+            raise ConfigError("encoder crnn: channels and kernels are lists of equal length; pool_after is one of them or 0")
+        residual = zip(channels, channels[1:], kernels[1:], strict=False)
         self.blocks = nn.ModuleList(
-            ResidualConvolution(i, o, k, dropout) for i, o, k in zip(widths[:-1], channels, kernels, strict=True)
+            [
+                Convolution(input_channels, channels[0], kernels[0]),
+                *(ResidualConvolution(before, after, kernel, dropout) for before, after, kernel in residual),
+            ]
         )
         self.pool_after = pool_after
         self.subsampling = 2 if pool_after else 1
