@@ -51,7 +51,7 @@ export PYTHONUNBUFFERED=1
 . ./path.sh || exit 1
 options=(--conf "$conf" "${options[@]}")
 settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
-eval "$settings" # data_dir, exp_dir, trained, corpora
+eval "$settings" # data_dir, exp_dir, models, models_data, corpora
 
 # begin STAGE TITLE [what recipe/stage.py takes]: whether there is anything to do.
 begin() {
@@ -135,8 +135,8 @@ if begin 4 "segments" --uses segments corpora.dali.split corpora.librispeech --r
     finish
 fi
 
-if [ -n "$trained" ]; then
-    echo "stages 5 to 7: nothing to do, the conf takes the models of $trained"
+if [ "$models" != "$exp_dir" ]; then
+    echo "stages 5 to 7: nothing to do, the conf takes the models of $models"
 else
     if begin 5 "language model" --uses lm --reads "{lm.text}" --writes "$data_dir/lm" "$data_dir/lang_char"; then
         run python local/train_lm.py "${options[@]}"
@@ -162,10 +162,9 @@ else
     done
 fi
 
-models=${trained:-$exp_dir}
 for system in speech $systems; do
     if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
-        --reads "$models/$system/model.pt" "$data_dir/cuts/librispeech_test.jsonl.gz" \
+        --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/cuts/librispeech_test.jsonl.gz" \
         "$data_dir/cuts/dali_test.jsonl.gz" "$data_dir/cuts/jamendo_test.jsonl.gz" --writes "$exp_dir/hypotheses/$system"; then
         run python -m recipe.decode --system "$system" "${options[@]}"
         finish

@@ -33,7 +33,7 @@ class MiniCorpora:
     speech_train: int = 1200  # utterances of LibriSpeech train-clean-360
     speech_validation: int = 60  # dev-clean
     speech_test: int = 100  # test-clean, voices and sentences unseen in training
-    dali_train: int = 72  # songs, those with faulty annotation included
+    dali_train: int = 180  # songs, those with faulty annotation included
     dali_validation: int = 6
     dali_test: int = 12
     dali_shifted: float = 0.15  # share of all DALI songs whose notes are shifted by a constant
@@ -165,11 +165,22 @@ class LanguageModel:
 
 
 @dataclass
+class SpecAugment:
+    """Random masks over the features in training (Park et al., Interspeech 2019); the paper uses none."""
+
+    frequency_masks: int = 2
+    frequency_width: int = 12  # mel bands at the most
+    time_masks: int = 2
+    time_width: int = 12  # frames at the most
+
+
+@dataclass
 class Network:
     """An encoder by its registered name and its options; ``altpo_model/encoders`` says which there are."""
 
     encoder: str = "crnn"
     encoder_conf: dict[str, Any] = field(default_factory=dict)
+    spec_augment: SpecAugment | None = None
 
 
 @dataclass

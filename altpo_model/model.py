@@ -16,6 +16,7 @@ speech is the system ``baseline`` on speech alone.
 from dataclasses import dataclass
 
 import torch
+import torchaudio
 from torch import Tensor, nn
 
 from altpo_model.config import Features, Model, Network, Training
@@ -110,14 +111,20 @@ class JointModel(nn.Module):
 
 
 class EncoderAndOutput(nn.Module):
-    """An encoder with a fully connected layer: (B, 2, F, T) -> (B, T', outputs)."""
+    """An encoder with a fully connected layer: (B, 2, F, T) -> (B, T', outputs); masks in training where set."""
 
     def __init__(self, network: Network, mel_bins: int, condition_size: int, outputs: int):
         super().__init__()
         self.encoder = make_encoder(network.encoder, network.encoder_conf, 2, mel_bins, condition_size)
         self.output = nn.Linear(self.encoder.output_size, outputs)
+        masks = network.spec_augment
+        self.augment = masks and torchaudio.transforms.SpecAugment(
+            masks.time_masks, masks.time_width, masks.frequency_masks, masks.frequency_width
+        )
 
     def forward(self, features: Tensor, lengths: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.augment and self.training:
+            features = self.augment(features)
         encoded, lengths = self.encoder(features, lengths, conditions)
         return self.output(encoded), lengths
 

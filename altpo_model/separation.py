@@ -23,9 +23,7 @@ from altpo_model.errors import UserError
 TARGET = "vocals"
 MODEL_FILES = ("separator.json", f"{TARGET}.json", f"{TARGET}.pth")
 
-_WEIGHTS = {
-    name for name in openunmix.model.OpenUnmix(nb_bins=3, hidden_size=2).state_dict() if "num_batches" not in name
-}
+_LAST_LAYER = ("lstm.weight_ih_l2", "lstm.weight_ih_l2_reverse", "fc3.weight", "bn3.running_mean")
 _RESAMPLER_ZEROS = 6  # torchaudio's lowpass_filter_width: zero crossings on each side
 
 
@@ -237,8 +235,8 @@ def _check_directory(directory: Path) -> None:
         raise UserError(f"separation.model: {directory} has no {', '.join(missing)}; stage 2 makes them, or name umxhq")
     # The loader passes over weights that the file lacks (a model with fewer layers) and leaves them random.
     weights = torch.load(next(directory.glob(f"{TARGET}*.pth")), map_location="cpu", weights_only=True)
-    absent = sorted(_WEIGHTS - set(weights))
-    if absent:
+    missing = [name for name in _LAST_LAYER if name not in weights]
+    if missing:
         raise UserError(
-            f"separation.model: {directory}/{TARGET}.pth has no {absent[0]}; Open-Unmix has three LSTM layers"
+            f"separation.model: {directory}/{TARGET}.pth has no {missing[0]}; Open-Unmix has three LSTM layers"
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from lhotse import CutSet, MonoCut, SupervisionSegment, load_manifest, load_manifest_lazy
-from lhotse.supervision import AlignmentItem
 
 from altpo_model.config import Config, Segments, Split, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
@@ -124,15 +123,16 @@ def _split_long(phrase: list[tuple[float, float]], longest: float) -> list[list[
 def _segment(song: MonoCut, start: float, end: float, number: int) -> MonoCut:
     """The part of a song between two times, with what it wholly holds.
 
-    Words and syllables that a border cuts are left out. A note that a border cuts keeps its own times (it may begin
-    before zero), so that it has its pitch but no onset in this segment.
+    Words and syllables that a border cuts are left out. A note that a border cuts keeps its own times, so that it has
+    its pitch but no onset in a segment that it began before. As in all of Lhotse, alignments stay in the time of the
+    recording.
     """
     reference = song.supervisions[0]
     alignment = {}
     for kind, items in (reference.alignment or {}).items():
         whole = kind != "note"
         alignment[kind] = [
-            AlignmentItem(item.symbol, round(item.start - start, 4), item.duration)
+            item
             for item in items
             if (start <= item.start and item.end <= end if whole else item.start < end and item.end > start)
         ]

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tqdm import tqdm
+
+from altpo_model.errors import UserError
 
 _TASKS_A_WORKER = 16  # few enough that a task's cost is small, enough that the workers finish together
 
@@ -20,29 +23,32 @@ def parallel_map(
 
     With an ``executor`` (any `concurrent.futures.Executor`, a Dask client's too) the work goes there; otherwise to
     ``num_jobs`` processes, and with one job it stays in this process. ``function`` must be importable by name.
+    Raises UserError when a process dies.
     """
     items = list(items)
-    with tqdm(total=len(items), desc=description, mininterval=5, disable=not items) as bar:
-        if executor is None and (num_jobs <= 1 or len(items) < 2):
-            results = []
-            for item in items:
-                results.append(function(item))
-                bar.update()
-            return results
-        if executor is not None:
-            return _submit(executor, function, items, num_jobs, bar)
+    if executor is not None:
+        return _submit(executor, function, items, description, num_jobs)
+    if num_jobs > 1 and len(items) > 1:
         with ProcessPoolExecutor(num_jobs) as pool:
-            return _submit(pool, function, items, num_jobs, bar)
+            return _submit(pool, function, items, description, num_jobs)
+    return [function(item) for item in tqdm(items, desc=description, mininterval=5, disable=not items)]
 
 
-def _submit(executor: Executor, function: Callable, items: list, num_jobs: int, bar: tqdm) -> list:
+def _submit(executor: Executor, function: Callable, items: list, description: str, num_jobs: int) -> list:
     size = max(1, len(items) // (max(num_jobs, 1) * _TASKS_A_WORKER))
+    # Submitted before there is a progress bar: the bar has a thread, and a pool should fork from one thread alone.
     starts = {executor.submit(_apply, function, items[i : i + size]): i for i in range(0, len(items), size)}
     results: list[Any] = [None] * len(items)
-    for future in as_completed(starts):
-        batch = future.result()
-        results[starts[future] : starts[future] + len(batch)] = batch
-        bar.update(len(batch))
+    with tqdm(total=len(items), desc=description, mininterval=5, disable=not items) as bar:
+        for future in as_completed(starts):
+            try:
+                batch = future.result()
+            except BrokenProcessPool:
+                raise UserError(
+                    f"{description}: a worker process died (no memory left?); run again, if need be with --set jobs=1"
+                ) from None
+            results[starts[future] : starts[future] + len(batch)] = batch
+            bar.update(len(batch))
     return results
 
 

@@ -99,7 +99,7 @@ def model_mark(model: str) -> str:
     if not directory.is_dir():
         return model
     checksum = hashlib.sha256()
-    for path in sorted(directory / name for name in MODEL_FILES if (directory / name).is_file()):
+    for path in sorted(path for path in directory.iterdir() if path.name in MODEL_FILES or path.suffix == ".pth"):
         checksum.update(path.read_bytes())
     return checksum.hexdigest()
 

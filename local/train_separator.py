@@ -2,7 +2,8 @@
 
 Writes the model directory ``separation.model`` in Open-Unmix's own layout (``separator.json``, ``vocals.json``,
 ``vocals.pth``), with ``si_sdr.json``: the SI-SDR of the mixture and of the separated vocals, in dB, on the test stems.
-The directory appears when everything in it is finished. With ``separation.training: null`` there is nothing to do.
+The directory appears when everything in it is finished. With ``separation.training: null``, or with ``trained`` set,
+there is nothing to do.
 """
 
 import json
@@ -124,8 +125,8 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     config = config_from(argument_parser(__doc__).parse_args())
     separation, training = config.separation, config.separation.training
-    if training is None:
-        print(f"separator: {separation.model} is used as it is (separation.training is null).")
+    if training is None or config.trained is not None:
+        print(f"separator: {separation.model} is used as it is, nothing is trained.")
         return
     if hasattr(openunmix, f"{separation.model}_spec"):
         raise UserError(f"separation.model: {separation.model} is a pretrained model; name a directory to train one")

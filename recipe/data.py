@@ -40,7 +40,9 @@ class SegmentDataset(Dataset):
         pitch = torch.full((len(cuts), int(num_frames.max())), NO_PITCH)
         onset = torch.zeros(pitch.shape)
         for i, cut in enumerate(cuts):
-            targets = frame_targets(notes_of(cut.supervisions[0]), int(num_frames[i]), self.hop / self.sample_rate)
+            targets = frame_targets(
+                notes_of(cut.supervisions[0], cut.start), int(num_frames[i]), self.hop / self.sample_rate
+            )
             pitch[i, : num_frames[i]], onset[i, : num_frames[i]] = map(torch.from_numpy, targets)
         waveforms = torch.zeros(len(cuts), 2, int(num_samples.max()))
         for i, signal in enumerate(signals):
@@ -75,10 +77,13 @@ def is_song(cut: Cut) -> bool:
     return cut.has_custom("vocals")
 
 
-def notes_of(supervision: SupervisionSegment) -> list[Note]:
-    """The notes of a supervision, in the time of its alignment."""
+def notes_of(supervision: SupervisionSegment, cut_start: float) -> list[Note]:
+    """The notes of a supervision, in the time of a cut that starts at ``cut_start`` of the recording.
+
+    In Lhotse, alignments are in the time of the recording, those of a cut's supervisions too.
+    """
     items = (supervision.alignment or {}).get("note", [])
-    return [Note(item.start, item.end, int(item.symbol)) for item in items]
+    return [Note(item.start - cut_start, item.end - cut_start, int(item.symbol)) for item in items]
 
 
 def load_cuts(config: Config, name: str) -> CutSet:

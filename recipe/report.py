@@ -118,7 +118,7 @@ def segment_figure(config: Config, name: str = "dali_test"):
     axes[1].imshow(
         pitch, origin="lower", aspect="auto", extent=(0, times[-1], -0.5, 127.5), cmap="Greys", vmin=0, vmax=1
     )
-    notes = notes_of(cut.supervisions[0])
+    notes = notes_of(cut.supervisions[0], cut.start)
     for number, note in enumerate(notes):
         label = "reference" if number == 0 else None
         axes[1].plot([note.onset, note.offset], [note.pitch] * 2, color="tab:red", alpha=0.6, label=label)

@@ -89,9 +89,9 @@ def score(config: Config) -> dict:
 def _mean_note_scores(config: Config, name: str, hypotheses: dict) -> dict[str, list[float]]:
     scores = []
     for cut in load_cuts(config, name):
-        reference = notes_of(cut.supervisions[0])
+        reference = notes_of(cut.supervisions[0], cut.start)
         if reference:
-            estimate = notes_of(hypotheses[cut.id].with_offset(-cut.start))
+            estimate = notes_of(hypotheses[cut.id], cut.start)
             scores.append(note_scores(reference, estimate, config.scoring))
     return {kind: np.mean([s[kind] for s in scores], axis=0).tolist() for kind in ("COn", "COnP")} if scores else {}
 

@@ -41,7 +41,8 @@ def main() -> None:
     config = load_config(arguments.conf, arguments.overrides)
     if arguments.action == "paths":
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
-        print(f"trained={shlex.quote(config.trained.exp_dir if config.trained else '')}")
+        models = config.trained or config
+        print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
         print("corpora=(" + " ".join(name for name, corpus in vars(config.corpora).items() if corpus) + ")")
     elif arguments.action == "begin":
         sys.exit(begin(config, arguments))

@@ -160,7 +160,7 @@ class TrainingModule(lightning.LightningModule):
                 pitch = output.pitch_logits[i, :, :length].float().cpu().numpy()
                 onset = torch.sigmoid(output.onset_logits[i, :length].float()).cpu().numpy()
                 notes = form_notes(pitch, onset, self.hop_seconds, decoding.onset_threshold, decoding.onset_window)
-                result["notes"] = note_scores(notes_of(cut.supervisions[0]), notes, scoring)["COnP"][2]
+                result["notes"] = note_scores(notes_of(cut.supervisions[0], cut.start), notes, scoring)["COnP"][2]
                 truth = batch[0].pitch[i, :length].cpu().numpy()
                 result["frames"] = (int((pitch.argmax(axis=0) != truth).sum()), length)
             self.results.append(result)

@@ -3,6 +3,7 @@ import os
 import pickle
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tiny_audio import assert_one_clear_line, run_program, truncate, write_conf, write_sine
@@ -193,6 +194,14 @@ def test_no_song_left_and_no_folder_stop_with_one_line(corpus):
         prepare_dali(corpus / "annotations", corpus / "audio", ["german"])
     conf = write_conf(corpus, {"corpora": {"dali": {"dir": str(corpus / "nowhere")}}})
     assert_one_clear_line(run_program("prepare_dali", "--conf", conf), "nowhere", "corpora.dali.dir")
+
+
+def test_any_executor_gives_what_one_process_gives(corpus):
+    alone = prepare_dali(corpus / "annotations", corpus / "audio")["all"]
+    with ThreadPoolExecutor(2) as executor:
+        together = prepare_dali(corpus / "annotations", corpus / "audio", executor=executor)["all"]
+    assert list(alone["recordings"]) == list(together["recordings"])
+    assert list(alone["supervisions"]) == list(together["supervisions"])
 
 
 def test_the_reader_takes_plain_data(tmp_path):
