@@ -21,7 +21,9 @@ TEXT
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-first=0 last=10 conf=conf/mini.yaml systems="pitch_onset baseline oracle multitask" force=() options=() named=false
+{ # bash reads a block whole before it runs it, so that this file may be edited while it runs
+
+first=0 last=10 conf=conf/mini.yaml systems="pitch_onset baseline multitask oracle" force=() options=() named=false
 die() { echo "error: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -51,7 +53,7 @@ export PYTHONUNBUFFERED=1
 . ./path.sh || exit 1
 options=(--conf "$conf" "${options[@]}")
 settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
-eval "$settings" # data_dir, exp_dir, models, models_data, corpora
+eval "$settings" # data_dir, exp_dir, models, models_data, parallel_systems, corpora
 
 # begin STAGE TITLE [what recipe/stage.py takes]: whether there is anything to do.
 begin() {
@@ -72,11 +74,25 @@ begin() {
 finish() { python -m recipe.stage finish "${options[@]}" --stage "$current" "${books[@]}"; }
 run() {
     echo "+ $*"
-    "$@" || { echo "error: stage $current stopped; the lines above say why. Start again with: ./run.sh --stage ${current%%-*}" >&2; exit 1; }
+    "$@" || stopped
+}
+stopped() {
+    echo "stage $current stopped; the same command goes on from there" >&2
+    exit 1
+}
+trap 'kill "${!trains[@]}" 2>/dev/null || true' EXIT
+declare -A trains=() # trainings in the background, which end with this script: process -> system
+wait_for_training() {
+    local process status=0
+    wait -n -p process "${!trains[@]}" || status=$?
+    current=7-${trains[$process]}
+    unset "trains[$process]"
+    [ $status = 0 ] || stopped
+    finish
 }
 has_corpus() { [[ " ${corpora[*]} " == *" $1 "* ]]; }
 
-if has_corpus mini && begin 0 "mini corpora" --uses corpora.mini --writes "$data_dir/corpora/JamendoLyrics"; then
+if has_corpus mini && begin 0 "mini corpora" --uses corpora.mini --writes "{corpora.mini.dir}/JamendoLyrics"; then
     run python local/make_mini_corpora.py "${options[@]}"
     finish
 fi
@@ -150,16 +166,24 @@ else
         run python -m recipe.train --run speech "${options[@]}"
         finish
     fi
+    # Several systems train at the same time where the conf says so; multitask may start from what pitch_onset has learnt.
     for system in $systems; do
+        while [ ${#trains[@]} -ge "$parallel_systems" ]; do wait_for_training; done
         [ "$system" = pitch_onset ] && training=pitch_onset_training || training=song_training
-        [ "$system" = multitask ] && start=("$exp_dir/pitch_onset/model.pt") || start=()
+        start=()
+        if [ "$system" = multitask ]; then
+            start=("$exp_dir/pitch_onset/model.pt")
+            while [[ " ${trains[*]} " == *" pitch_onset "* ]]; do wait_for_training; done
+        fi
         if begin "7-$system" "train" --books exp --uses "${uses[@]}" "$training" \
             --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
             --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
-            run python -m recipe.train --run "$system" "${options[@]}"
-            finish
+            echo "+ python -m recipe.train --run $system ${options[*]}"
+            python -m recipe.train --run "$system" "${options[@]}" &
+            trains[$!]=$system
         fi
     done
+    while [ ${#trains[@]} -gt 0 ]; do wait_for_training; done
 fi
 
 for system in speech $systems; do
@@ -182,3 +206,6 @@ if begin 10 "report" --books exp --uses filter.table --reads "$exp_dir/results.j
     run python -m recipe.report "${options[@]}"
     finish
 fi
+
+exit
+}

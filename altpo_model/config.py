@@ -33,7 +33,7 @@ class MiniCorpora:
     speech_train: int = 1200  # utterances of LibriSpeech train-clean-360
     speech_validation: int = 60  # dev-clean
     speech_test: int = 100  # test-clean, voices and sentences unseen in training
-    dali_train: int = 180  # songs, those with faulty annotation included
+    dali_train: int = 200  # songs, those with faulty annotation included
     dali_validation: int = 6
     dali_test: int = 12
     dali_shifted: float = 0.15  # share of all DALI songs whose notes are shifted by a constant
@@ -43,7 +43,7 @@ class MiniCorpora:
     stems_train: int = 16  # MUSDB18-like stems for the separator
     stems_test: int = 6
     song_seconds: float = 32.0
-    accompaniment_db: float = 0.0  # level of the accompaniment over the vocals, in dB RMS
+    accompaniment_db: float = -3.0  # level of the accompaniment over the vocals, in dB RMS
     lm_sentences: int = 20000  # lines of the language model text
 
 
@@ -250,6 +250,7 @@ class Config:
     trained: Trained | None = None  # take the models of a finished run and train none
     seed: int = 2022
     jobs: int = 2  # processes of the preparation stages
+    parallel_systems: int = 1  # systems of stage 7 that train at the same time
     threads: int = 0  # torch threads of a training or decoding process; 0: as many as there are cores
     corpora: Corpora = field(default_factory=Corpora)
     separation: Separation = field(default_factory=Separation)

@@ -2,7 +2,8 @@
 
 Reads data_dir/songs/<corpus>_<split>.jsonl.gz (and LibriSpeech's manifests), writes
 data_dir/cuts/<corpus>_<split>.jsonl.gz. Songs are cut into fixed windows (paper, section 4.1) or at pauses between
-words; a word that a border cuts is in no text. Of DALI, the songs that the pitch-shift filter has selected are divided into train, validation and test.
+words; a word that a border cuts is in no text. Of DALI, the songs that the pitch-shift filter has selected are divided
+into train, validation and test.
 """
 
 from pathlib import Path

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--books", choices=("data", "exp"), default="data", help="where the record is kept")
     parser.add_argument("--uses", nargs="*", default=[], help="conf keys")
     parser.add_argument("--reads", nargs="*", default=[], help="files and folders; {key} stands for a conf value")
-    parser.add_argument("--writes", nargs="*", default=[], help="files and folders that a finished stage has left")
+    parser.add_argument("--writes", nargs="*", default=[], help="what a finished stage has left, likewise")
     parser.add_argument("--clears", nargs="*", default=[], help="removed when the stage starts anew, not on resuming")
     parser.add_argument("--force", action="store_true")
     arguments = parser.parse_args()
@@ -43,6 +43,7 @@ def main() -> None:
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
         models = config.trained or config
         print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
+        print(f"parallel_systems={config.parallel_systems}")
         print("corpora=(" + " ".join(name for name, corpus in vars(config.corpora).items() if corpus) + ")")
     elif arguments.action == "begin":
         sys.exit(begin(config, arguments))
@@ -56,7 +57,7 @@ def begin(config: Config, arguments: argparse.Namespace) -> int:
     started = record.with_suffix(".started")
     key = _hash(config, arguments)
     is_fresh = record.is_file() and json.loads(record.read_text())["key"] == key
-    if is_fresh and not arguments.force and all(Path(path).exists() for path in arguments.writes):
+    if is_fresh and not arguments.force and all(path.exists() for path in _paths(config, arguments.writes)):
         return DONE_BEFORE
     resumes = not arguments.force and started.is_file() and json.loads(started.read_text())["key"] == key
     if not resumes:
@@ -99,15 +100,21 @@ def _hash(config: Config, arguments: argparse.Namespace) -> str:
         value = _value(config, key)
         plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         digest.update(f"{key}={json.dumps(plain, sort_keys=True)}\n".encode())
-    for pattern in arguments.reads:
-        keys = re.findall(r"\{([\w.]+)\}", pattern)
-        if any(_value(config, key) is None for key in keys):
-            continue
-        path = Path(re.sub(r"\{([\w.]+)\}", lambda match: str(_value(config, match[1])), pattern))
+    for path in _paths(config, arguments.reads):
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             digest.update(f"{file} {_fingerprint(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _paths(config: Config, patterns: list[str]) -> list[Path]:
+    """The paths with the conf's values in place of {key}; one whose value is null is left out."""
+    paths = []
+    for pattern in patterns:
+        values = {key: _value(config, key) for key in re.findall(r"\{([\w.]+)\}", pattern)}
+        if None not in values.values():
+            paths.append(Path(re.sub(r"\{([\w.]+)\}", lambda match, values=values: str(values[match[1]]), pattern)))
+    return paths
 
 
 def _fingerprint(file: Path) -> str:

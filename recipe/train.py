@@ -103,6 +103,7 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(self, config: Config, run: str, tokens: CharTokens):
         super().__init__()
+        self.run = run
         self.training_config = _training(config, run)
         self.config = config
         self.tokens = tokens
@@ -198,7 +199,7 @@ class ProgressLines(Callback):
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
         shown = ", ".join(f"{k} {v:.3f}" if k.startswith("loss") else f"{k} {v:.2f} %" for k, v in values.items())
         left = each * (steps - trainer.global_step)
-        print(f"  step {trainer.global_step}/{steps}: {shown}; {left / 60:.1f} min left", flush=True)
+        print(f"  {module.run}, step {trainer.global_step}/{steps}: {shown}; {left / 60:.1f} min left", flush=True)
 
 
 def run_folder(config: Config, run: str) -> Path:

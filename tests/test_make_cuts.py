@@ -8,8 +8,8 @@ from lhotse.supervision import AlignmentItem
 
 from altpo_model.config import Segments, Split
 from altpo_model.errors import UserError
-from recipe.data import notes_of
 from make_cuts import pause_spans, segments_of, split_songs
+from recipe.data import notes_of
 
 
 def make_song(words, notes=(), duration=60.0, name="song", artist="A") -> MonoCut:

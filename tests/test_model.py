@@ -79,7 +79,8 @@ def test_residual_block_equals_its_formula():
     x = torch.randn(1, 2, 6, 9)
     mean, variance = x.mean((2, 3), keepdim=True), x.var((2, 3), unbiased=False, keepdim=True)
     normed = (x - mean) / (variance + 1e-5).sqrt()
-    y = torch.einsum("oi,bift->boft", block.projection.weight[:, :, 0, 0], normed) + block.projection.bias[:, None, None]
+    weight, bias = block.projection.weight[:, :, 0, 0], block.projection.bias[:, None, None]
+    y = torch.einsum("oi,bift->boft", weight, normed) + bias
     padded = torch.nn.functional.pad(y.clamp(min=0), (1, 1, 1, 1))
     expected = torch.empty(1, 3, 6, 9)
     for out in range(3):

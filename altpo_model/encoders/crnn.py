@@ -36,7 +36,7 @@ class Crnn(nn.Module):
     ):
         super().__init__()
         if len(channels) != len(kernels) or not 0 <= pool_after <= len(channels):
-            raise ConfigError("encoder crnn: channels and kernels are lists of equal length; pool_after is one of them or 0")
+            raise ConfigError("encoder crnn: channels and kernels must be of equal length, pool_after one of them or 0")
         residual = zip(channels, channels[1:], kernels[1:], strict=False)
         self.blocks = nn.ModuleList(
             [
