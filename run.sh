@@ -132,14 +132,14 @@ fi
 if has_corpus dali; then
     if has_corpus rwc && begin 3-network "pitch network on RWC" \
         --uses filter.table model.pitch_onset filter_training features segments seed \
-        --reads "$data_dir/songs/rwc_train.jsonl.gz" "$data_dir/songs/rwc_test.jsonl.gz" \
+        --reads "$data_dir/songs/rwc_train.jsonl.gz" "$data_dir/songs/rwc_test.jsonl.gz" "$data_dir/audio/rwc" \
         --writes "$data_dir/filter/model.pt" --clears "$data_dir/filter"; then
         run python local/make_cuts.py --corpus rwc "${options[@]}"
         run python -m recipe.train --run filter "${options[@]}"
         finish
     fi
     if begin 3-filter "pitch-shift filter" --uses filter features --reads "{filter.table}" "$data_dir/filter/model.pt" \
-        "$data_dir/songs/dali_all.jsonl.gz" --writes "$data_dir/songs/dali_selected.jsonl.gz"; then
+        "$data_dir/songs/dali_all.jsonl.gz" "$data_dir/audio/dali" --writes "$data_dir/songs/dali_selected.jsonl.gz"; then
         run python local/filter_pitch_shifts.py "${options[@]}"
         finish
     fi
@@ -160,9 +160,9 @@ else
     fi
     uses=(model features seed)
     speech=("$data_dir/cuts/librispeech_train.jsonl.gz" "$data_dir/cuts/librispeech_validation.jsonl.gz")
-    songs=("$data_dir/cuts/dali_train.jsonl.gz" "$data_dir/cuts/dali_validation.jsonl.gz")
+    songs=("$data_dir/cuts/dali_train.jsonl.gz" "$data_dir/cuts/dali_validation.jsonl.gz" "$data_dir/audio/dali")
     if has_corpus librispeech && begin 6 "speech pre-training" --books exp --uses "${uses[@]}" speech_training \
-        --reads "${speech[@]}" --writes "$exp_dir/speech/model.pt" --clears "$exp_dir/speech"; then
+        --after 1-librispeech --reads "${speech[@]}" --writes "$exp_dir/speech/model.pt" --clears "$exp_dir/speech"; then
         run python -m recipe.train --run speech "${options[@]}"
         finish
     fi
@@ -176,7 +176,7 @@ else
             while [[ " ${trains[*]} " == *" pitch_onset "* ]]; do wait_for_training; done
         fi
         if begin "7-$system" "train" --books exp --uses "${uses[@]}" "$training" \
-            --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
+            --after 1-librispeech --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
             --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
             echo "+ python -m recipe.train --run $system ${options[*]}"
             python -m recipe.train --run "$system" "${options[@]}" &
@@ -188,8 +188,9 @@ fi
 
 for system in speech $systems; do
     if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
-        --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/cuts/librispeech_test.jsonl.gz" \
-        "$data_dir/cuts/dali_test.jsonl.gz" "$data_dir/cuts/jamendo_test.jsonl.gz" --writes "$exp_dir/hypotheses/$system"; then
+        --after 1-librispeech --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/audio" \
+        "$data_dir/cuts/librispeech_test.jsonl.gz" "$data_dir/cuts/dali_test.jsonl.gz" \
+        "$data_dir/cuts/jamendo_test.jsonl.gz" --writes "$exp_dir/hypotheses/$system"; then
         run python -m recipe.decode --system "$system" "${options[@]}"
         finish
     fi

@@ -138,7 +138,7 @@ def _write(
 def _item(cut: Cut, symbol: str, start: float, end: float) -> AlignmentItem:
     """Times within the cut -> times within the recording, not behind the cut's end."""
     start, end = (min(time, cut.duration) for time in (start, end))
-    return AlignmentItem(symbol, round(cut.start + start, 4), round(end - start, 4))
+    return AlignmentItem(symbol, round(cut.start + start, 8), round(end - start, 8))
 
 
 if __name__ == "__main__":

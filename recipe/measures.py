@@ -18,6 +18,8 @@ from altpo_model.config import Scoring
 from altpo_model.notes import Note
 from altpo_model.text import scoring_text
 
+ROUNDING = 1e-3  # seconds by which a time may have moved on its way through a manifest
+
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
     """``pairs`` of (reference, hypothesis) -> {"corpus": %, "segments": %}."""
@@ -37,8 +39,8 @@ def word_error_rate(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
 
 
 def note_scores(reference: Sequence[Note], estimate: Sequence[Note], scoring: Scoring) -> dict[str, list[float]]:
-    """{"COn": [P, R, F], "COnP": [P, R, F]} in %; notes that began before time zero do not count."""
-    reference = [note for note in reference if note.onset >= 0]
+    """{"COn": [P, R, F], "COnP": [P, R, F]} in %; reference notes that began before time zero do not count."""
+    reference = [note for note in reference if note.onset > -ROUNDING]
     intervals, pitches = _arrays(reference)
     estimated_intervals, estimated_pitches = _arrays(estimate)
     if not len(intervals) or not len(estimated_intervals):
@@ -61,5 +63,7 @@ def note_scores(reference: Sequence[Note], estimate: Sequence[Note], scoring: Sc
 
 def _arrays(notes: Sequence[Note]) -> tuple[np.ndarray, np.ndarray]:
     """Intervals (n, 2) in seconds and frequencies (n,) in Hz."""
-    intervals = np.array([(note.onset, max(note.offset, note.onset + 1e-3)) for note in notes]).reshape(-1, 2)
+    onsets = [max(note.onset, 0.0) for note in notes]
+    intervals = np.array([(on, max(note.offset, on + 1e-3)) for on, note in zip(onsets, notes, strict=True)])
+    intervals = intervals.reshape(-1, 2)
     return intervals, mir_eval.util.midi_to_hz(np.array([note.pitch for note in notes], dtype=float))

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--books", choices=("data", "exp"), default="data", help="where the record is kept")
     parser.add_argument("--uses", nargs="*", default=[], help="conf keys")
     parser.add_argument("--reads", nargs="*", default=[], help="files and folders; {key} stands for a conf value")
+    parser.add_argument("--after", nargs="*", default=[], help="stages of the data; their inputs are its inputs too")
     parser.add_argument("--writes", nargs="*", default=[], help="what a finished stage has left, likewise")
     parser.add_argument("--clears", nargs="*", default=[], help="removed when the stage starts anew, not on resuming")
     parser.add_argument("--force", action="store_true")
@@ -100,6 +101,9 @@ def _hash(config: Config, arguments: argparse.Namespace) -> str:
         value = _value(config, key)
         plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         digest.update(f"{key}={json.dumps(plain, sort_keys=True)}\n".encode())
+    for stage in arguments.after:
+        record = _record_path(config, "data", stage)
+        digest.update(f"{stage} {json.loads(record.read_text())['key'] if record.is_file() else ''}\n".encode())
     for path in _paths(config, arguments.reads):
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:

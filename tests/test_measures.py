@@ -48,6 +48,11 @@ def test_note_that_began_before_the_segment_does_not_count():
     assert scores["COnP"] == pytest.approx([100, 100, 100])
 
 
+def test_note_at_the_very_start_counts_though_rounding_has_moved_it_before_zero():
+    note = Note(-1e-9, 0.5, 60)
+    assert note_scores([note], [note], Scoring())["COnP"] == pytest.approx([100, 100, 100])
+
+
 def test_no_estimate_for_notes_is_zero_and_nothing_for_nothing_is_right():
     assert note_scores([Note(0, 1, 60)], [], Scoring())["COn"] == [0, 0, 0]
     assert note_scores([], [], Scoring())["COn"] == [100, 100, 100]

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from altpo_model.checkpoint import load_model, save_model
-from altpo_model.config import Config, ConfigError, Features, Model, Network, Training, load_config
+from altpo_model.config import Config, ConfigError, Features, Model, Network, SpecAugment, Training, load_config
 from altpo_model.encoders import make_encoder
 from altpo_model.errors import UserError
 from altpo_model.features import LogMel
 from altpo_model.layers import BiLstm, ResidualConvolution, instance_norm
-from altpo_model.model import SYSTEMS, Batch, JointModel, losses
+from altpo_model.model import SYSTEMS, Batch, EncoderAndOutput, JointModel, losses
 from altpo_model.tokens import CharTokens
 
 SMALL = Model(
@@ -156,6 +156,20 @@ def test_each_system_conditions_the_lyrics_network_as_the_paper_says():
         else:
             torch.testing.assert_close(song[:129], output.pitch_logits[0].softmax(0))
             torch.testing.assert_close(song[129], output.onset_logits[0].sigmoid())
+
+
+def test_masks_cover_part_of_the_features_in_training_and_none_of_them_in_decoding():
+    network = Network("crnn", SMALL.lyrics.encoder_conf, SpecAugment(1, 20, 1, 10))
+    model = EncoderAndOutput(network, 80, 0, 34)
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    features, lengths = torch.randn(2, 2, 80, 60), torch.tensor([60, 60])
+    torch.manual_seed(0)
+    model.train()(features, lengths)
+    model.eval()(features, lengths)
+    masked = (seen[0] == features.mean()).float().mean()
+    assert 0 < masked < 0.5
+    assert torch.equal(seen[1], features)
 
 
 def test_losses_equal_their_definitions_and_leave_speech_out():
