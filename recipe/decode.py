@@ -44,14 +44,15 @@ def main() -> None:
         torch.set_num_threads(config.threads)
     trained_data = Path(config.trained.data_dir if config.trained else config.data_dir)
     trained_systems = Path(config.trained.exp_dir if config.trained else config.exp_dir)
-    jobs = [
-        (system, name)
-        for system in arguments.system or TEST_SETS
-        for name in TEST_SETS[system]
-        if cuts_path(config, name).is_file()
-    ]
-    if not jobs:
+    if not any(cuts_path(config, name).is_file() for names in TEST_SETS.values() for name in names):
         raise UserError(f"{config.data_dir}/cuts: no test set to decode; run stages 1 to 4")
+    jobs = []
+    for system in arguments.system or TEST_SETS:
+        (Path(config.exp_dir) / "hypotheses" / system).mkdir(parents=True, exist_ok=True)
+        names = [name for name in TEST_SETS[system] if cuts_path(config, name).is_file()]
+        if not names:
+            print(f"{system}: none of its test sets ({', '.join(TEST_SETS[system])}) is in this run")
+        jobs += [(system, name) for name in names]
     beam = None
     for system, name in jobs:
         model, tokens, _ = load_model(trained_systems / system / "model.pt")

@@ -113,6 +113,8 @@ def word_table(results: dict) -> str:
 
 
 def note_table(results: dict) -> str:
+    if not results["notes"]:
+        return "Notes: no test set with notes in this run.\n"
     lines = [
         "Notes of the song test set: precision / recall / F in %, mean over segments (onset within 50 ms, pitch",
         "within 50 cents).",
