@@ -59,15 +59,12 @@ def training_figure(config: Config):
     """Word error rate, note error and frame error on the validation set by step; None where nothing was trained."""
     curves = {}
     for run in RUNS:
-        path = run_folder(config, run) / "metrics.csv"
-        if not path.is_file():
-            continue
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        path = run_folder(config, run) / "validation.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
         for measure in ("WER", "note error", "frame error"):
-            points = [(int(row["step"]), float(row[measure])) for row in rows if row.get(measure)]
+            points = {row["step"]: row[measure] for row in rows if measure in row}
             if points:
-                curves.setdefault(measure, {})[run] = points
+                curves.setdefault(measure, {})[run] = sorted(points.items())
     if not curves:
         return None
     figure, axes = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 3.5), layout="constrained", squeeze=False)

@@ -4,11 +4,12 @@
 --run speech       the lyrics network on LibriSpeech, conditioned on zeros (pre-training)
 --run pitch_onset | baseline | oracle | multitask     the four systems on DALI (and speech), in this order
 
-Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): metrics.csv, last.ckpt (from which an
-interrupted run goes on), best.ckpt and, when the run is finished, model.pt: the best weights with the configuration
-that they need.
+Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): validation.jsonl (losses and
+measures by step), last.ckpt (from which an interrupted run goes on), best.ckpt and, when the run is finished, model.pt:
+the best weights with the configuration that they need.
 """
 
+import json
 import logging
 import time
 import warnings
@@ -17,7 +18,6 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from altpo_model.checkpoint import load_model, save_model
@@ -67,18 +67,17 @@ def train(config: Config, run: str) -> None:
         gradient_clip_val=training.gradient_clip,
         precision=training.precision,
         devices=training.devices,
-        logger=CSVLogger(folder, name="", version=""),
+        logger=False,
         callbacks=[
             checkpoints,
             EarlyStopping(module.monitor, mode="min", patience=training.patience, check_finite=True),
-            ProgressLines(),
+            Progress(folder / "validation.jsonl"),
         ],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
     )
     last = folder / "last.ckpt"
     if last.is_file():
@@ -186,8 +185,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
-class ProgressLines(Callback):
-    """One line a validation: steps, losses, measures, time left at the most."""
+class Progress(Callback):
+    """Prints steps, losses, measures and the time left at each validation, and adds them to a file of JSON lines."""
+
+    def __init__(self, path: Path):
+        self.path = path
 
     def on_train_start(self, trainer, module) -> None:
         self.start, self.first_step = time.monotonic(), trainer.global_step
@@ -197,6 +199,9 @@ class ProgressLines(Callback):
         steps = training.epochs * training.epoch_steps
         each = (time.monotonic() - self.start) / max(1, trainer.global_step - self.first_step)
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as stream:
+            stream.write(json.dumps({"step": trainer.global_step, **values}) + "\n")
         shown = ", ".join(f"{k} {v:.3f}" if k.startswith("loss") else f"{k} {v:.2f} %" for k, v in values.items())
         left = each * (steps - trainer.global_step)
         print(f"  {module.run}, step {trainer.global_step}/{steps}: {shown}; {left / 60:.1f} min left", flush=True)
