@@ -53,7 +53,7 @@ export PYTHONUNBUFFERED=1
 . ./path.sh || exit 1
 options=(--conf "$conf" "${options[@]}")
 settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
-eval "$settings" # data_dir, exp_dir, models, models_data, parallel_systems, corpora
+eval "$settings" # data_dir, exp_dir, models, models_data, parallel_systems, filter_table, corpora
 
 # begin STAGE TITLE [what recipe/stage.py takes]: whether there is anything to do.
 begin() {
@@ -130,7 +130,7 @@ if begin 2-separation "vocal separation" --uses separation --reads "{separation.
 fi
 
 if has_corpus dali; then
-    if has_corpus rwc && begin 3-network "pitch network on RWC" \
+    if [ -z "$filter_table" ] && begin 3-network "pitch network on RWC" \
         --uses filter.table model.pitch_onset filter_training features segments seed \
         --reads "$data_dir/songs/rwc_train.jsonl.gz" "$data_dir/songs/rwc_test.jsonl.gz" "$data_dir/audio/rwc" \
         --writes "$data_dir/filter/model.pt" --clears "$data_dir/filter"; then

@@ -207,10 +207,10 @@ class Training:
     weight_lyrics: float = 1.0
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
-    start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech
+    start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was
     start_pitch_onset: bool = False  # multitask starts from the trained pitch_onset system
     precision: str = "32-true"  # in lightning's words
-    devices: int | str = "auto"
+    devices: int = 1
     workers: int = 2  # data loading processes
 
 

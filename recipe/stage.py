@@ -44,7 +44,7 @@ def main() -> None:
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
         models = config.trained or config
         print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
-        print(f"parallel_systems={config.parallel_systems}")
+        print(f"parallel_systems={config.parallel_systems} filter_table={shlex.quote(config.filter.table or '')}")
         print("corpora=(" + " ".join(name for name, corpus in vars(config.corpora).items() if corpus) + ")")
     elif arguments.action == "begin":
         sys.exit(begin(config, arguments))

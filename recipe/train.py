@@ -110,7 +110,8 @@ class TrainingModule(lightning.LightningModule):
         system = {"filter": "pitch_onset", "speech": "baseline"}.get(run, run)
         self.model = JointModel(config.model, config.features, len(tokens), system)
         self.monitor = "note error" if system == "pitch_onset" else "WER"
-        if run in ("baseline", "oracle", "multitask") and self.training_config.start_lyrics:
+        is_song_system = run in ("baseline", "oracle", "multitask")
+        if is_song_system and self.training_config.start_lyrics and config.corpora.librispeech:
             self._start_from("speech", "lyrics")
         if run == "multitask" and self.training_config.start_pitch_onset:
             self._start_from("pitch_onset", "pitch_onset")
@@ -227,6 +228,8 @@ def _dataset(config: Config) -> SegmentDataset:
 def _cuts(config: Config, run: str):
     """(songs, speech, validation) of a run."""
     if run == "filter":
+        if config.corpora.rwc is None:
+            raise UserError("the pitch-shift filter learns from RWC: set corpora.rwc, or a ready table as filter.table")
         return load_cuts(config, "rwc_train"), None, load_cuts(config, "rwc_test")
     if run == "speech":
         return None, load_cuts(config, "librispeech_train"), load_cuts(config, "librispeech_validation")

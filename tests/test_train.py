@@ -76,6 +76,11 @@ def test_song_system_without_its_start_says_what_to_run(conf):
         train(load_config(conf, [f"exp_dir={conf.parent / 'nothing'}"]), "baseline")
 
 
+def test_filter_without_rwc_says_what_it_needs(conf):
+    with pytest.raises(UserError, match="filter.table"):
+        train(load_config(conf, ["corpora.rwc=null"]), "filter")
+
+
 def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
     config = load_config(conf)
     for run in ("speech", "pitch_onset", "multitask"):
