@@ -72,9 +72,12 @@ begin() {
     echo "stage $current ($title)"
 }
 finish() { python -m recipe.stage finish "${options[@]}" --stage "$current" "${books[@]}"; }
+# What this script starts dies with it (where util-linux is there), so that no training goes on unseen after a kill -9.
+tied=()
+if command -v setpriv >/dev/null; then tied=(setpriv --pdeathsig KILL); fi
 run() {
     echo "+ $*"
-    "$@" || stopped
+    "${tied[@]}" "$@" || stopped
 }
 stopped() {
     echo "stage $current stopped; the same command goes on from there" >&2
@@ -179,7 +182,7 @@ else
             --after 1-librispeech --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
             --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
             echo "+ python -m recipe.train --run $system ${options[*]}"
-            python -m recipe.train --run "$system" "${options[@]}" &
+            "${tied[@]}" python -m recipe.train --run "$system" "${options[@]}" &
             trains[$!]=$system
         fi
     done

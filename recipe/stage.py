@@ -76,19 +76,27 @@ def finish(config: Config, arguments: argparse.Namespace) -> None:
     begun = json.loads(started.read_text())
     seconds = time.time() - begun["time"]
     with write_atomically(record) as temporary:
-        temporary.write_text(json.dumps({"key": begun["key"], "seconds": round(seconds, 1)}))
+        temporary.write_text(json.dumps({"key": begun["key"], "started": begun["time"], "seconds": round(seconds, 1)}))
     started.unlink()
     print(f"stage {arguments.stage}: finished in {seconds:.0f} s")
 
 
 def seconds_of_stages(config: Config) -> dict[str, float]:
-    """Seconds by stage number, its parts added up, of the stages that are finished."""
-    seconds: dict[str, float] = {}
+    """Seconds by stage number of the stages that are finished; parts that ran side by side count once."""
+    spans: dict[int, list[tuple[float, float]]] = {}
     for folder in (config.data_dir, config.exp_dir):
         for path in Path(folder, "stages").glob("*.json"):
-            number = path.stem.partition("-")[0]
-            seconds[number] = round(seconds.get(number, 0.0) + json.loads(path.read_text())["seconds"], 1)
-    return dict(sorted(seconds.items(), key=lambda item: int(item[0])))
+            record = json.loads(path.read_text())
+            span = record["started"], record["started"] + record["seconds"]
+            spans.setdefault(int(path.stem.partition("-")[0]), []).append(span)
+    seconds = {}
+    for number, parts in sorted(spans.items()):
+        total, until = 0.0, 0.0
+        for start, end in sorted(parts):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        seconds[str(number)] = round(total, 1)
+    return seconds
 
 
 def _record_path(config: Config, books: str, stage: str) -> Path:

@@ -138,6 +138,12 @@ class TrainingModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["random_state"] = torch.get_rng_state()  # of dropout and masks
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        torch.set_rng_state(checkpoint["random_state"])
+
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch[0].to(device), batch[1]
 

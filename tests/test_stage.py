@@ -1,12 +1,13 @@
 """The books of run.sh: when a stage is done again."""
 
 import gzip
+import json
 import subprocess
 import sys
 
 import pytest
 
-from altpo_model.config import load_config
+from altpo_model.config import Config, load_config
 from recipe.stage import seconds_of_stages
 
 
@@ -50,6 +51,14 @@ def test_resumed_stage_keeps_its_folder_and_one_that_starts_anew_clears_it(stage
     run.mkdir()
     assert stage("begin") == 0 and run.is_dir()
     assert stage("begin", "--set", "lm.order=3") == 0 and not run.exists()
+
+
+def test_parts_of_a_stage_that_ran_side_by_side_count_once(tmp_path):
+    for name, started, seconds in (("7-a", 100, 50), ("7-b", 120, 100), ("7-c", 500, 10), ("9", 0, 3)):
+        path = tmp_path / "exp" / "stages" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"key": "", "started": started, "seconds": seconds}))
+    assert seconds_of_stages(Config(data_dir=str(tmp_path), exp_dir=str(tmp_path / "exp"))) == {"7": 130.0, "9": 3.0}
 
 
 def test_gzip_files_count_by_what_they_hold(stage, tmp_path):

@@ -20,7 +20,7 @@ from altpo_model.tokens import CharTokens
 from recipe.data import SegmentDataset, load_cuts, training_loader
 from recipe.train import train
 
-SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.0}
+SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.2}
 TRAINING = {"learning_rate": 1e-2, "warmup_steps": 2, "batch_size": 5, "epoch_steps": 3, "epochs": 4, "workers": 0}
 
 
