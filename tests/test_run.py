@@ -180,7 +180,7 @@ def test_only_jamendo_with_the_models_of_a_finished_run(tiny, tmp_path):
 )
 def test_mistake_is_told_in_two_lines_at_most(arguments, status, message, tmp_path):
     safe = ["--set", f"data_dir={tmp_path}/data", "--set", "corpora.librispeech=null"]
-    done = subprocess.run(["./run.sh", *arguments, *safe], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["./run.sh", *safe, *arguments], cwd=ROOT, capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode == status, done.stderr
     assert message in done.stderr
