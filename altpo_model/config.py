@@ -338,6 +338,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[
 def _merge(base: Any, change: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(change, dict)):
         return change
+    if change.get("encoder", base.get("encoder")) != base.get("encoder"):
+        base = {key: value for key, value in base.items() if key != "encoder_conf"}  # options of another encoder
     return {**base, **{key: _merge(base.get(key), value) for key, value in change.items()}}
 
 

@@ -140,3 +140,12 @@ def test_programs_share_the_options_conf_and_set(tmp_path):
     arguments = argument_parser("what it does").parse_args(["--conf", str(path), "--set", "seed=5"])
     config = config_from(arguments)
     assert (config.jobs, config.seed) == (7, 5)
+
+
+def test_another_encoder_does_not_inherit_the_options_of_the_base_files_encoder(tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {lyrics: {encoder: crnn, encoder_conf: {lstm_size: 64, dropout: 0.1}}}")
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text("base: base.yaml\nmodel: {lyrics: {encoder: crnn, encoder_conf: {dropout: 0.2}}}")
+    other.write_text("base: base.yaml\nmodel: {lyrics: {encoder: mine, encoder_conf: {depth: 3}}}")
+    assert load_config(same).model.lyrics.encoder_conf == {"lstm_size": 64, "dropout": 0.2}
+    assert load_config(other).model.lyrics.encoder_conf == {"depth": 3}
