@@ -6,6 +6,8 @@ The character set is that of Deng, Nakamura and Yoshii (ISMIR 2022), section 3.2
 import unicodedata
 from collections import Counter
 
+from altpo_model.spoken_numbers import spell_out_numbers
+
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz,.?!-'"  # the 33 characters, space first
 
 _APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`\uff07"
@@ -40,17 +42,21 @@ _KEPT = frozenset(CHARACTERS)
 _SCORING = str.maketrans({",": None, ".": None, "?": None, "!": None, "-": " "})
 
 
-def normalize_text(text: str) -> tuple[str, Counter]:
+def normalize_text(text: str, language: str | None = None) -> tuple[str, Counter]:
     """Write ``text`` with the 33 characters of the model.
 
+    language: what numbers are spelled out in, by its English name ("German") or code ("de"); English where it is None or
+    a language in which num2words cannot count.
+
     Lower case; typographic apostrophes and dashes become ``'`` and ``-``; accents are folded (``é`` to ``e``, ``ß`` to
-    ``ss``); white space of every kind becomes one space, none at the ends. A character that has no place among the 33
-    (a digit, a double quote, a letter of another script) becomes a space.
+    ``ss``); numbers are spelled out; white space of every kind becomes one space, none at the ends. A character that has
+    no place among the 33 (a double quote, a letter of another script) becomes a space.
 
     Returns: the normalised text, and how often each character was dropped (as it stood, in lower case).
     """
     # Apostrophes and dashes go first: NFKD would take some of them (U+00B4) apart into a space and a combining mark.
     lowered = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).translate(_REPLACEMENTS)
+    lowered = spell_out_numbers(lowered, language)
     kept: list[str] = []
     dropped: Counter = Counter()
     for character in lowered:

@@ -101,7 +101,7 @@ install_python_packages() {
     say "installing the Python packages of requirements.txt (a few minutes, 5 GB; log: $log)"
     touch .venv/set-up-unfinished
     pip_install --editable ".[tests]"
-    pip_install --no-deps tinysoundfont
+    pip_install --no-deps tinysoundfont DALI-dataset
     rm -f .venv/set-up-unfinished
 }
 

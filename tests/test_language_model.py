@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
     (folder / "text.txt").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
     done = train(folder, "text.txt")
     assert done.returncode == 0, done.stderr
-    assert "5 sentences, 19 words" in done.stdout
+    assert "5 sentences, 22 words" in done.stdout
     assert "fallback discounts" in done.stdout
     return folder / "data"
 
@@ -148,7 +148,7 @@ def test_a_missing_text_is_named_with_its_key(tmp_path):
 
 
 def test_a_text_without_words_is_refused(tmp_path):
-    (tmp_path / "text.txt").write_text("... 1999\n\n")
+    (tmp_path / "text.txt").write_text("... ♪\n\n")
     assert "no word in it" in error_of(train(tmp_path, "text.txt"))
 
 

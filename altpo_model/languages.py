@@ -1,0 +1,32 @@
+"""Languages by whatever name a corpus gives them: "English", "english", "Englisch", "en", "eng" are one."""
+
+import functools
+import re
+
+import langcodes
+
+_CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})*")
+
+
+@functools.cache
+def language_code(name: str | None) -> str | None:
+    """The BCP 47 code of a language, without region ("en"), by its name in any language or by a code.
+
+    Of several ("English, Spanish") the first counts. None where there is no name or nobody knows it.
+    """
+    first = re.split(r"[,;/|]", name or "")[0].strip()
+    if not first:
+        return None
+    # A code before a name: "en" is also what the Enets language is called somewhere.
+    if _CODE.fullmatch(first) and langcodes.tag_is_valid(first):
+        return langcodes.get(first).language
+    try:
+        return langcodes.find(first).language
+    except (LookupError, ValueError):
+        return None
+
+
+def language_name(name: str | None) -> str | None:
+    """The English name ("English") of a language that `language_code` knows, otherwise the name as it stands."""
+    code = language_code(name)
+    return langcodes.get(code).display_name() if code else (name or "").strip() or None
