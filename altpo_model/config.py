@@ -50,6 +50,7 @@ class MiniCorpora:
 @dataclass
 class LibriSpeech:
     dir: str = "corpora/LibriSpeech"
+    download: bool = False  # stage 0 fetches the parts that are missing, through Lhotse, from openslr.org
     train: list[str] = field(default_factory=lambda: ["train-clean-360", "train-other-500"])  # paper, section 4.1
     validation: list[str] = field(default_factory=lambda: ["dev-clean"])
     test: list[str] = field(default_factory=lambda: ["test-clean"])
@@ -57,12 +58,15 @@ class LibriSpeech:
 
 @dataclass
 class Split:
-    """How songs are divided into train, validation and test.
+    """How songs are divided into train, validation and test; ``split: paper`` is short for ``split: {by: paper}``.
 
-    ``ratio``: shuffled by ``numpy.random.RandomState(seed)`` in table order and cut in the proportions of ``ratio``.
-    ``artist``: the songs of the named artists, so that no singer is in two parts; all others train.
+    ``paper``: the songs that ``filter.table`` selects, shuffled by ``numpy.random.RandomState(seed)`` in table order and
+    cut in the proportions of ``ratio``, whether their audio is there or not: a song is in the same part for everybody.
+    ``ratio``: the same with the songs that are there. ``artist``: the songs of the named artists, so that no singer is
+    in two parts; all others train. ``train``, ``test``: all songs in this part.
     """
 
+    SHORT_FOR = "by"
     by: str = "ratio"
     ratio: list[int] = field(default_factory=lambda: [18, 1, 1])
     seed: int = 3756
@@ -72,8 +76,10 @@ class Split:
 
 @dataclass
 class Dali:
-    dir: str = "corpora/DALI/annotations"  # <dali_id>.gz
+    dir: str = "corpora/DALI/annotations"  # <dali_id>.gz, or <dali_id>.json as DALI's write_json exports
     audio_dir: str = "corpora/DALI/audio"  # <dali_id>.<any audio format>
+    metadata: str | None = None  # dali_v1_metadata.json: tells which songs of DALI are not there
+    ground_truth: str | None = None  # gt_v1.0_*.gz: corrected offsets and frame rates of some songs
     languages: list[str] | None = field(default_factory=lambda: ["english"])  # null: every language
     split: Split = field(default_factory=Split)
 
@@ -83,13 +89,33 @@ class Rwc:
     audio_dir: str = "corpora/RWC/audio"  # RM-P001.wav ...
     annotation_dir: str = "corpora/RWC/AIST.RWC-MDB-P-2001.SMF_SYNC"  # RM-P001.SMF_SYNC.MID ...
     melody_track: str = "melody"  # a track whose name contains this, in any case
+    languages: list[str] | None = field(default_factory=lambda: ["Japanese"])  # and English; null: both
     train_songs: int = 64  # the first songs by name train, the others test (64/16 of the 80 Japanese songs)
+
+
+@dataclass
+class MirSt500:
+    """500 pop songs with notes, free to get: an alternative to RWC for the pitch network (Wang and Jang, ICASSP 2021)."""
+
+    annotation: str = "corpora/MIR-ST500/MIR-ST500_corrected.json"  # {song: [[onset, offset, MIDI number], ...]}
+    audio_dir: str = "corpora/MIR-ST500"  # <song>.<any audio format> or [train|test]/<song>/Mixture.<any audio format>
+    train_songs: int = 400  # songs numbered up to this train, the others test; the data set's own division
 
 
 @dataclass
 class Jamendo:
     dir: str = "corpora/JamendoLyrics"
     languages: list[str] | None = field(default_factory=lambda: ["English"])  # null: every language
+
+
+@dataclass
+class UltraStar:
+    """One's own karaoke files: a folder of songs, each with its audio and its UltraStar text file."""
+
+    dir: str = "corpora/UltraStar"
+    languages: list[str] | None = field(default_factory=lambda: ["English"])  # null: every language
+    split: Split = field(default_factory=lambda: Split(by="test"))
+    over_error: str = "keep"  # keep | drop: songs whose best error is over filter.max_error; kept ones are not shifted
 
 
 @dataclass
@@ -100,7 +126,13 @@ class Corpora:
     librispeech: LibriSpeech | None = field(default_factory=LibriSpeech)
     dali: Dali | None = field(default_factory=Dali)
     rwc: Rwc | None = field(default_factory=Rwc)
+    mir_st500: MirSt500 | None = None
     jamendo: Jamendo | None = field(default_factory=Jamendo)
+    ultrastar: UltraStar | None = None
+
+
+LYRICS_CORPORA = ("dali", "ultrastar")  # words and notes: filtered, divided, trained and tested on
+PITCH_CORPORA = ("rwc", "mir_st500")  # notes alone: for the filter's pitch network
 
 
 @dataclass
@@ -357,6 +389,8 @@ def _build(kind: Any, value: Any, file: str, key: str) -> Any:
                 return value
         return _build(options[-1], value, file, key)
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, str) and hasattr(kind, "SHORT_FOR"):
+            value = {kind.SHORT_FOR: value}
         if not isinstance(value, dict):
             raise ConfigError(f"{file}: {key or 'the file'} must be a section of `key: value` lines, not {value!r}")
         known = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}

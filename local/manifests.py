@@ -1,7 +1,8 @@
 """Writing a corpus's manifests, and the account of what went into them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate_recordings_and_supervisions
 
 from alignments import Losses
+from altpo_model.config import argument_parser, config_from
 from altpo_model.errors import UserError
 from altpo_model.files import write_atomically
 
@@ -68,9 +70,30 @@ class Report:
             text += f" Left out, {reason}: {len(names)} ({shown})."
         if self.losses.items:
             text += " Left out of the alignments: " + _counted(self.losses.items) + "."
+        if self.losses.changes:
+            text += " Shortened: " + _counted(self.losses.changes) + "."
         if self.losses.characters:
             text += " Characters dropped from the text: " + _counted(self.losses.characters) + "."
         return text
+
+
+def run_preparation(corpus: str, description: str, prepare: Callable[..., Manifests], unit: str = "songs") -> None:
+    """The command line of ``prepare_<corpus>.py``.
+
+    prepare: called with the corpus's section of the conf and the keywords output_dir, num_jobs and report.
+    """
+    parser = argument_parser(description)
+    parser.add_argument("--num-jobs", type=int, metavar="N", help="processes (default: the conf's `jobs`)")
+    arguments = parser.parse_args()
+    config = config_from(arguments)
+    section = getattr(config.corpora, corpus)
+    if section is None:
+        print(f"{corpus}: not in this run (corpora.{corpus} is null).")
+        return
+    report = Report(corpus, unit)
+    num_jobs = config.jobs if arguments.num_jobs is None else arguments.num_jobs
+    prepare(section, output_dir=Path(config.data_dir) / "manifests", num_jobs=num_jobs, report=report)
+    print(report.summary())
 
 
 def finish_split(
@@ -97,9 +120,10 @@ def finish_split(
     report.splits[split] = (len(recordings), sum(recording.duration for recording in recordings), words)
     manifests = {"recordings": recordings, "supervisions": supervisions}
     if output_dir is not None:
-        for kind, manifest in manifests.items():
-            with write_atomically(Path(output_dir) / f"{corpus}_{kind}_{split}.jsonl.gz") as temporary:
-                manifest.to_file(temporary)
+        with ExitStack() as both:  # neither file takes its name before the other is written
+            for kind, manifest in manifests.items():
+                path = Path(output_dir) / f"{corpus}_{kind}_{split}.jsonl.gz"
+                manifest.to_file(both.enter_context(write_atomically(path)))
     return manifests
 
 

@@ -10,11 +10,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from alignments import Losses, SongAnnotation, Timed, midi_number, song_supervision
-from altpo_model.config import argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from audio_files import BrokenAudio, audio_by_name, checked_recording
 from dali_annotation import BadAnnotation, DaliAnnotation, read_annotation
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, write_left_out
+from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
 from parallel import parallel_map
 
 
@@ -67,8 +66,7 @@ def _prepare_song(path: Path, audio: dict[str, Path], languages: set[str] | None
     except BrokenAudio as error:
         return LeftOut("broken audio", f"{audio[path.stem].name}, {error}")
     annotation, losses = _song_annotation(song)
-    supervision, fitting_losses = song_supervision(annotation, recording)
-    losses.update(fitting_losses)
+    supervision, losses = song_supervision(annotation, recording, losses)
     if not supervision.text:
         return LeftOut("no words inside the audio")
     return Prepared(recording, supervision, losses)
@@ -96,16 +94,11 @@ def _song_annotation(song: DaliAnnotation) -> tuple[SongAnnotation, Losses]:
 
 @exits_cleanly
 def main() -> None:
-    config = config_from(argument_parser(__doc__).parse_args())
-    if config.corpora.dali is None:
-        print("dali: not in this run (corpora.dali is null).")
-        return
-    dali = config.corpora.dali
-    report = Report("dali")
-    prepare_dali(
-        dali.dir, dali.audio_dir, dali.languages, Path(config.data_dir) / "manifests", config.jobs, report=report
+    run_preparation(
+        "dali",
+        __doc__,
+        lambda dali, **common: prepare_dali(dali.dir, dali.audio_dir, dali.languages, **common),
     )
-    print(report.summary())
 
 
 if __name__ == "__main__":
