@@ -15,10 +15,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from alignments import SongAnnotation, Timed, song_supervision
-from altpo_model.config import argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from audio_files import BrokenAudio, audio_by_name, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, write_left_out
+from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
 from parallel import parallel_map
 
 _TABLE = "JamendoLyrics.csv"
@@ -121,14 +120,9 @@ def _read_table(path: Path) -> list[dict[str, str]]:
 
 @exits_cleanly
 def main() -> None:
-    config = config_from(argument_parser(__doc__).parse_args())
-    if config.corpora.jamendo is None:
-        print("jamendo: not in this run (corpora.jamendo is null).")
-        return
-    jamendo = config.corpora.jamendo
-    report = Report("jamendo")
-    prepare_jamendo(jamendo.dir, jamendo.languages, Path(config.data_dir) / "manifests", config.jobs, report=report)
-    print(report.summary())
+    run_preparation(
+        "jamendo", __doc__, lambda jamendo, **common: prepare_jamendo(jamendo.dir, jamendo.languages, **common)
+    )
 
 
 if __name__ == "__main__":

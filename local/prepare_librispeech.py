@@ -12,11 +12,11 @@ from pathlib import Path
 from lhotse import Recording
 from lhotse.recipes import prepare_librispeech as lhotse_prepare_librispeech
 
-from altpo_model.config import argument_parser, config_from
+from altpo_model.config import LibriSpeech
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.text import normalize_text
 from audio_files import BrokenAudio, check_audio
-from manifests import LeftOut, Manifests, Report, existing_dir, finish_split, write_left_out
+from manifests import LeftOut, Manifests, Report, existing_dir, finish_split, run_preparation, write_left_out
 from parallel import parallel_map
 
 
@@ -118,15 +118,17 @@ def _moved(recording: Recording, view: Path, corpus_dir: Path) -> Recording:
 
 @exits_cleanly
 def main() -> None:
-    config = config_from(argument_parser(__doc__).parse_args())
-    if config.corpora.librispeech is None:
-        print("librispeech: not in this run (corpora.librispeech is null).")
-        return
-    librispeech = config.corpora.librispeech
-    parts = list(dict.fromkeys([*librispeech.train, *librispeech.validation, *librispeech.test]))
-    report = Report("librispeech", unit="utterances")
-    prepare_librispeech(librispeech.dir, parts, Path(config.data_dir) / "manifests", config.jobs, report=report)
-    print(report.summary())
+    run_preparation(
+        "librispeech",
+        __doc__,
+        lambda librispeech, **common: prepare_librispeech(librispeech.dir, configured_parts(librispeech), **common),
+        unit="utterances",
+    )
+
+
+def configured_parts(librispeech: LibriSpeech) -> list[str]:
+    """The parts that the conf trains, validates and tests on, each once."""
+    return list(dict.fromkeys([*librispeech.train, *librispeech.validation, *librispeech.test]))
 
 
 if __name__ == "__main__":

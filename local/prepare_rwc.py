@@ -14,10 +14,9 @@ from pathlib import Path
 import pretty_midi
 
 from alignments import SongAnnotation, Timed, song_supervision
-from altpo_model.config import argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from audio_files import BrokenAudio, audio_by_name, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, write_left_out
+from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
 from parallel import parallel_map
 
 _MIDI_SUFFIXES = {".mid", ".midi"}
@@ -104,22 +103,13 @@ def _prepare_song(
 
 @exits_cleanly
 def main() -> None:
-    config = config_from(argument_parser(__doc__).parse_args())
-    if config.corpora.rwc is None:
-        print("rwc: not in this run (corpora.rwc is null).")
-        return
-    rwc = config.corpora.rwc
-    report = Report("rwc")
-    prepare_rwc(
-        rwc.audio_dir,
-        rwc.annotation_dir,
-        rwc.melody_track,
-        rwc.train_songs,
-        Path(config.data_dir) / "manifests",
-        config.jobs,
-        report=report,
+    run_preparation(
+        "rwc",
+        __doc__,
+        lambda rwc, **common: prepare_rwc(
+            rwc.audio_dir, rwc.annotation_dir, rwc.melody_track, rwc.train_songs, **common
+        ),
     )
-    print(report.summary())
 
 
 if __name__ == "__main__":
