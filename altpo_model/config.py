@@ -60,8 +60,8 @@ class LibriSpeech:
 class Split:
     """How songs are divided into train, validation and test; ``split: paper`` is short for ``split: {by: paper}``.
 
-    ``paper``: the songs that ``filter.table`` selects, shuffled by ``numpy.random.RandomState(seed)`` in table order and
-    cut in the proportions of ``ratio``, whether their audio is there or not: a song is in the same part for everybody.
+    ``paper``: the songs that ``filter.table`` selects, shuffled by ``numpy.random.RandomState(seed)`` in table order
+    and cut in the proportions of ``ratio``, whether their audio is there or not: a song is in the same part for all.
     ``ratio``: the same with the songs that are there. ``artist``: the songs of the named artists, so that no singer is
     in two parts; all others train. ``train``, ``test``: all songs in this part.
     """
@@ -95,7 +95,7 @@ class Rwc:
 
 @dataclass
 class MirSt500:
-    """500 pop songs with notes, free to get: an alternative to RWC for the pitch network (Wang and Jang, ICASSP 2021)."""
+    """500 pop songs with notes, free to get, in place of RWC for the pitch network (Wang and Jang, ICASSP 2021)."""
 
     annotation: str = "corpora/MIR-ST500/MIR-ST500_corrected.json"  # {song: [[onset, offset, MIDI number], ...]}
     audio_dir: str = "corpora/MIR-ST500"  # <song>.<any audio format> or [train|test]/<song>/Mixture.<any audio format>

@@ -2,8 +2,11 @@
 
 import functools
 import re
+from collections.abc import Iterable
 
 import langcodes
+
+from altpo_model.errors import UserError
 
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})*")
 
@@ -30,3 +33,13 @@ def language_name(name: str | None) -> str | None:
     """The English name ("English") of a language that `language_code` knows, otherwise the name as it stands."""
     code = language_code(name)
     return langcodes.get(code).display_name() if code else (name or "").strip() or None
+
+
+def language_codes(languages: Iterable[str] | None) -> set[str] | None:
+    """The codes of languages given by name or code. Raises UserError for one that nobody knows."""
+    if languages is None:
+        return None
+    codes = {name: language_code(name) for name in languages}
+    if unknown := [name for name, code in codes.items() if code is None]:
+        raise UserError(f"languages: nobody knows {unknown[0]!r}; write English, German, ... or null for every song")
+    return set(codes.values())

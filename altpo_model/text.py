@@ -45,12 +45,12 @@ _SCORING = str.maketrans({",": None, ".": None, "?": None, "!": None, "-": " "})
 def normalize_text(text: str, language: str | None = None) -> tuple[str, Counter]:
     """Write ``text`` with the 33 characters of the model.
 
-    language: what numbers are spelled out in, by its English name ("German") or code ("de"); English where it is None or
-    a language in which num2words cannot count.
+    language: what numbers are spelled out in, by its name ("German") or code ("de"); English where it is None or a
+    language in which num2words cannot count.
 
     Lower case; typographic apostrophes and dashes become ``'`` and ``-``; accents are folded (``é`` to ``e``, ``ß`` to
-    ``ss``); numbers are spelled out; white space of every kind becomes one space, none at the ends. A character that has
-    no place among the 33 (a double quote, a letter of another script) becomes a space.
+    ``ss``); numbers are spelled out; white space of every kind becomes one space, none at the ends. A character that
+    has no place among the 33 (a double quote, a letter of another script) becomes a space.
 
     Returns: the normalised text, and how often each character was dropped (as it stood, in lower case).
     """

@@ -56,10 +56,10 @@ def song_supervision(
     """The supervision of a whole song: normalised text, and its words, syllables and notes as alignments.
 
     losses: what the caller has already left out of the annotation.
-    Returns: the supervision, and all losses. Its text is the words of the alignment in their order, joined by one space,
-    each without a space of its own. ``supervision.custom["annotation"]`` tells of the annotation as it stands in the
-    corpus: ``end`` (seconds; the latest of all levels), ``characters`` (of the words, without spaces), ``dropped`` (how
-    many of these had no place in the text), ``left_out`` and ``changed`` (items by kind).
+    Returns: the supervision, and all losses. Its text is the words of the alignment in their order, joined by one
+    space, each without a space of its own. ``supervision.custom["annotation"]`` tells of the annotation as it stands in
+    the corpus: ``end`` (seconds; the latest of all levels), ``characters`` (of the words, without spaces), ``dropped``
+    (how many of these had no place in the text), ``left_out`` and ``changed`` (items by kind).
     """
     own = Losses()
     own.update(losses or Losses())
@@ -105,7 +105,7 @@ def midi_number(frequency: float) -> int | None:
 
 
 def joined_syllables(notes: Iterable[Timed]) -> list[Timed]:
-    """Syllables from the texts of notes: a melisma, whose later notes begin with ``~``, is one (``te`` ``~r`` is ter)."""
+    """Syllables from the texts of notes: a melisma, whose later notes begin with ``~``, is one (``te ~r`` is ter)."""
     syllables: list[Timed] = []
     for note in notes:
         if note.symbol.strip().startswith(_CONTINUATION) and syllables:
@@ -138,7 +138,8 @@ def _normalised(items: Iterable[Timed], level: str, language: str | None, losses
 def _fitted(items: Iterable[Timed], name: str, duration: float, losses: Losses) -> list[AlignmentItem]:
     """Alignment items in order of their starts, inside ``[0, duration]`` seconds, each ending by the next start.
 
-    What lies outside the audio or has no length is left out; what sticks out of the audio or into the next is cut short.
+    What lies outside the audio or has no length is left out; what sticks out of the audio or into the next is cut
+    short.
     """
     inside = []
     for item in items:

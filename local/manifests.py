@@ -43,9 +43,11 @@ class Report:
     splits: dict[str, tuple[int, float, int]] = field(default_factory=dict)  # recordings, seconds, words
     left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> names
     losses: Losses = field(default_factory=Losses)
+    remarks: list[str] = field(default_factory=list)  # what else a user should know, in a few words each
 
     def leave_out(self, name: str, why: LeftOut) -> None:
-        self.left_out.setdefault(why.reason, []).append(f"{name}: {why.detail}" if why.detail else name)
+        told = f"{name}: {why.detail}" if why.detail else name
+        self.left_out.setdefault(why.reason, []).append(" ".join(told.split()))  # a line each in the file
 
     def sort_out(self, names: Iterable[str], results: Iterable[Prepared | LeftOut]) -> dict[str, Prepared]:
         """The prepared songs by name; the others, and all losses, go into the report."""
@@ -64,7 +66,7 @@ class Report:
         for split, (recordings, seconds, words) in self.splits.items():
             counts = f"{split}: {recordings} {self.unit}, {seconds / 3600:.2f} h"
             parts.append(counts + (f", {words} words" if words else ""))
-        text = f"{self.corpus}: " + "; ".join(parts) + "."
+        text = f"{self.corpus}: " + "; ".join([*parts, *self.remarks]) + "."
         for reason, names in self.left_out.items():
             shown = "; ".join(names[:_NAMED]) + (f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
             text += f" Left out, {reason}: {len(names)} ({shown})."

@@ -1,17 +1,37 @@
+import contextlib
+import copy
 import gzip
+import importlib
+import json
 import os
 import pickle
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
-from tiny_audio import assert_one_clear_line, run_program, truncate, write_conf, write_sine
+import soundfile
+from tiny_audio import ROOT, assert_one_clear_line, run_program, truncate, write_conf, write_sine
 
+from altpo_model.config import MiniCorpora
 from altpo_model.errors import UserError
-from dali_annotation import BadAnnotation, read_annotation, read_pickle
+from dali_annotation import (
+    BadAnnotation,
+    DaliInfo,
+    Timing,
+    read_annotation,
+    read_ground_truth,
+    read_metadata,
+    read_pickle,
+)
 from manifests import Report
+from mini_corpora import dali as mini_dali
+from mini_corpora.plan import make_plan
 from prepare_dali import prepare_dali
+
+REAL = Path(os.environ.get("ALTPO_TEST_DATA", ROOT.parent / "shared/data"))
 
 FIRST, SECOND = "0a" * 16, "1b" * 16
 
@@ -115,6 +135,7 @@ def test_what_lies_outside_the_audio_is_left_out_and_counted(corpus, dali_class)
         "syllables outside the audio": 1,
         "notes outside the audio": 1,
         "notes out of MIDI's range": 1,
+        "syllables without letters": 1,
     }
 
 
@@ -126,9 +147,9 @@ def test_songs_without_audio_and_of_other_languages_are_listed(corpus, dali_clas
         corpus / "annotations", corpus / "audio", ["English"], output_dir=corpus / "manifests", report=report
     )
     assert [recording.id for recording in manifests["all"]["recordings"]] == [FIRST]
-    assert report.left_out == {"no audio": [SECOND], "another language": [f"{'2c' * 16}: french"]}
+    assert report.left_out == {"no audio": [f"{SECOND}: Vera - Song"], "another language": [f"{'2c' * 16}: french"]}
     listed = (corpus / "manifests/dali_left_out.tsv").read_text().splitlines()
-    assert sorted(listed) == sorted([f"{SECOND}\tno audio", f"{'2c' * 16}: french\tanother language"])
+    assert sorted(listed) == sorted([f"{SECOND}: Vera - Song\tno audio", f"{'2c' * 16}: french\tanother language"])
 
 
 class Hostile:
@@ -163,6 +184,29 @@ def test_a_hostile_pickle_inside_an_annotation_runs_nothing(tmp_path, dali_class
     with pytest.raises(BadAnnotation, match="mkdir"):
         read_annotation(tmp_path / f"{FIRST}.gz")
     assert not (tmp_path / "planted").exists()
+
+
+def test_one_file_cannot_change_how_the_next_is_read(tmp_path, dali_class):
+    # The class, then BUILD with slot state: setattr(class, "info", {}), as pickle's own reader would do it.
+    data = b"\x80\x02cDALI.Annotations\nAnnotations\n(N}U\x04infoU\x06poisonstb."
+    (tmp_path / "first.gz").write_bytes(gzip.compress(data))
+    with contextlib.suppress(BadAnnotation):
+        read_pickle(tmp_path / "first.gz")
+    empty = dali_class()
+    write_gz(tmp_path / "second.gz", empty)
+    with pytest.raises(BadAnnotation):
+        read_annotation(tmp_path / "second.gz")
+    assert read_pickle(tmp_path / "second.gz") == {}
+
+
+def test_data_that_grow_when_they_are_printed_are_refused(tmp_path, dali_class):
+    song, text = annotation(dali_class, FIRST), ["a"]
+    for _ in range(60):
+        text = [text, text]
+    song.annotations["annot"]["words"][0]["text"] = text
+    write_gz(tmp_path / f"{FIRST}.gz", song)
+    with pytest.raises(BadAnnotation, match="a list where a text should be"):
+        read_annotation(tmp_path / f"{FIRST}.gz")
 
 
 def test_broken_annotations_are_named_and_left_out(corpus, dali_class):
@@ -208,3 +252,122 @@ def test_the_reader_takes_plain_data(tmp_path):
     """DALI's ground truth is such a file."""
     write_gz(tmp_path / "gt.gz", {FIRST: {"offset": 1.5, "fr": 360}})
     assert read_pickle(tmp_path / "gt.gz") == {FIRST: {"offset": 1.5, "fr": 360}}
+
+
+@pytest.fixture
+def dali_package(monkeypatch):
+    """DALI-dataset itself, without the downloader that it asks for."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "DALI"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "youtube_dl", types.ModuleType("youtube_dl"))
+    package = importlib.import_module("DALI")
+    yield package
+    for name in [name for name in sys.modules if name.split(".")[0] == "DALI"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def generated():
+    """(id, info, annotation) of the mini corpora's first DALI songs."""
+    plan = make_plan(MiniCorpora())
+    return [(item.id, mini_dali._info(item), mini_dali._annotation(plan, item)) for item in plan.dali[:5]]
+
+
+def real_song(package, dali_id, info, annotations):
+    song = package.Annotations(dali_id)
+    song.info, song.annotations = copy.deepcopy(info), copy.deepcopy(annotations)
+    return song
+
+
+@pytest.mark.parametrize("kind", ["horizontal", "vertical"])
+@pytest.mark.parametrize("timing", [{"offset": 12.3456, "fr": 417.3}, {"offset": -0.75, "fr": 60}])
+def test_corrected_times_are_those_of_the_dali_package(tmp_path, dali_package, generated, kind, timing):
+    truth = {dali_id: timing for dali_id, _, _ in generated}
+    write_gz(tmp_path / "gt.gz", truth)
+    songs, audio = {}, tmp_path / "audio"
+    audio.mkdir()
+    for dali_id, info, annotations in generated:
+        song = real_song(dali_package, dali_id, info, annotations)
+        if kind == "vertical":
+            song.horizontal2vertical()
+        write_gz(tmp_path / "annotations" / f"{dali_id}.gz", song)
+        soundfile.write(audio / f"{dali_id}.flac", np.zeros(300 * 8000), 8000)
+        songs[dali_id] = real_song(dali_package, dali_id, info, annotations)
+    dali_package.update_with_ground_truth(songs, str(tmp_path / "gt.gz"))
+    manifests = prepare_dali(tmp_path / "annotations", tmp_path / "audio", ground_truth=tmp_path / "gt.gz")["all"]
+    for dali_id, song in songs.items():
+        theirs = [entry["time"] for entry in song.annotations["annot"]["notes"]]
+        ours = [(note.start, note.end) for note in manifests["supervisions"][dali_id].alignment["note"]]
+        inside = [(max(0.0, start), end) for start, end in theirs if end > 0]
+        assert len(ours) == len(inside) > 20
+        np.testing.assert_allclose(ours, inside, rtol=0, atol=1e-3)
+
+
+def test_vertical_and_json_annotations_say_the_same_as_the_horizontal_pickle(tmp_path, dali_package, generated):
+    dali_id, info, annotations = generated[0]
+    song = real_song(dali_package, dali_id, info, annotations)
+    write_gz(tmp_path / "horizontal.gz", song)
+    song.write_json(str(tmp_path), "horizontal")
+    song.horizontal2vertical()
+    write_gz(tmp_path / "vertical.gz", song)
+    song.write_json(str(tmp_path), "vertical")
+    expected = read_annotation(tmp_path / "horizontal.gz")
+    assert len(expected.words) > 20 and len(expected.notes) >= len(expected.words)
+    for name in ("horizontal.json", "vertical.gz", "vertical.json"):
+        read = read_annotation(tmp_path / name)
+        assert read.notes == expected.notes
+        # The text of a vertical word is that of its notes, "~" and all.
+        assert [word.text.replace("~", "") for word in read.words] == [word.text for word in expected.words]
+        assert [(word.start, word.end) for word in read.words] == [(word.start, word.end) for word in expected.words]
+
+
+def test_a_melisma_is_one_syllable_and_several_notes(corpus, dali_class):
+    song = annotation(dali_class, FIRST)
+    song.annotations["annot"]["notes"][2]["text"] = "~"
+    write_gz(corpus / "annotations" / f"{FIRST}.gz", song)
+    alignment = prepare_dali(corpus / "annotations", corpus / "audio")["all"]["supervisions"][FIRST].alignment
+    assert [(s.symbol, s.start, s.end) for s in alignment["syllable"]] == [("don't", 0.5, 1.0), ("sing", 1.0, 4.0)]
+    assert len(alignment["note"]) == 3
+
+
+def test_songs_that_the_metadata_know_and_nobody_has_are_listed(corpus):
+    rows = {
+        dali_id: {"artist": artist, "title": "Song", "metadata": {"language": "english"}}
+        for dali_id, artist in ((FIRST, "Vera"), ("9f" * 16, "Nobody"))
+    }
+    (corpus / "metadata.json").write_text(json.dumps(rows))
+    report = Report("dali")
+    prepare_dali(corpus / "annotations", corpus / "audio", metadata=corpus / "metadata.json", report=report)
+    assert report.left_out == {"no annotation": [f"{'9f' * 16}: Nobody - Song"]}
+    assert "2 songs in the metadata" in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "words"),
+    [
+        ("ground_truth", gzip.compress(pickle.dumps(["no", "table"])), ["no table"]),
+        ("ground_truth", b"not gzip", ["not a whole gzip file"]),
+        ("metadata", b"{", ["not a whole JSON file"]),
+        ("metadata", b'{"a": 3}', ["no table"]),
+        ("metadata", None, ["No such file"]),
+    ],
+)
+def test_a_bad_table_is_one_clear_line(corpus, key, content, words):
+    path = corpus / "table"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as told:
+        prepare_dali(corpus / "annotations", corpus / "audio", **{key: path})
+    assert all(word in str(told.value) for word in [str(path), *words])
+
+
+@pytest.mark.skipif(not (REAL / "dali").is_dir(), reason=f"no real data in {REAL}")
+def test_the_real_tables_of_dali_are_read():
+    [gt] = (REAL / "dali").glob("gt_v1.0*.gz")
+    truth = read_ground_truth(gt)
+    assert len(truth) == 105
+    assert truth["557037a547e84ddba8148c137eee0eb5"] == Timing(offset=5.656, frame_rate=360)
+    metadata = read_metadata(REAL / "dali/dali_v1_metadata.json")
+    assert len(metadata) == 5358
+    assert metadata["001940b614eb43f4a0c826d49a67d66d"] == DaliInfo("Barbra Streisand", "Woman In Love", "english")
+    assert truth.keys() <= metadata.keys()
