@@ -53,7 +53,7 @@ export PYTHONUNBUFFERED=1
 . ./path.sh || exit 1
 options=(--conf "$conf" "${options[@]}")
 settings=$(python -m recipe.stage paths "${options[@]}") || exit 1
-eval "$settings" # data_dir, exp_dir, models, models_data, parallel_systems, filter_table, corpora
+eval "$settings" # data_dir, exp_dir, models, models_data, parallel_systems, needs_pitch_network, ...
 
 # begin STAGE TITLE [what recipe/stage.py takes]: whether there is anything to do.
 begin() {
@@ -100,26 +100,28 @@ if has_corpus mini && begin 0 "mini corpora" --uses corpora.mini --writes "{corp
     finish
 fi
 
-if has_corpus librispeech && begin 1-librispeech "manifests" --uses corpora.librispeech --reads "{corpora.librispeech.dir}" \
-    --writes "$data_dir/manifests"; then
-    run python local/prepare_librispeech.py "${options[@]}"
+if $downloads_librispeech && begin 0-librispeech "download of LibriSpeech" --uses corpora.librispeech \
+    --writes "{corpora.librispeech.dir}"; then
+    run python local/prepare_librispeech.py --download "${options[@]}"
     finish
 fi
-if has_corpus dali && begin 1-dali "manifests" --uses corpora.dali.dir corpora.dali.audio_dir corpora.dali.languages \
-    --reads "{corpora.dali.dir}" "{corpora.dali.audio_dir}" --writes "$data_dir/manifests/dali_recordings_all.jsonl.gz"; then
-    run python local/prepare_dali.py "${options[@]}"
-    finish
-fi
-if has_corpus rwc && begin 1-rwc "manifests" --uses corpora.rwc --reads "{corpora.rwc.audio_dir}" \
-    "{corpora.rwc.annotation_dir}" --writes "$data_dir/manifests/rwc_recordings_train.jsonl.gz"; then
-    run python local/prepare_rwc.py "${options[@]}"
-    finish
-fi
-if has_corpus jamendo && begin 1-jamendo "manifests" --uses corpora.jamendo --reads "{corpora.jamendo.dir}" \
-    --writes "$data_dir/manifests/jamendo_recordings_test.jsonl.gz"; then
-    run python local/prepare_jamendo.py "${options[@]}"
-    finish
-fi
+
+prepare() { # CORPUS, a manifest that it makes, the conf keys of its paths, its other conf keys
+    local corpus=$1 uses=() reads=() key
+    for key in $3; do reads+=("{corpora.$corpus.$key}"); done
+    for key in $3 $4; do uses+=("corpora.$corpus.$key"); done
+    if has_corpus "$corpus" && begin "1-$corpus" "manifests" --uses "${uses[@]}" --reads "${reads[@]}" \
+        --writes "$data_dir/manifests/$2"; then
+        run python "local/prepare_$corpus.py" "${options[@]}"
+        finish
+    fi
+}
+prepare librispeech "" "dir" "train validation test"
+prepare dali dali_recordings_all.jsonl.gz "dir audio_dir ground_truth metadata" "languages"
+prepare ultrastar ultrastar_recordings_all.jsonl.gz "dir" "languages"
+prepare rwc rwc_recordings_train.jsonl.gz "audio_dir annotation_dir" "melody_track languages train_songs"
+prepare mir_st500 mir_st500_recordings_train.jsonl.gz "annotation audio_dir" "train_songs"
+prepare jamendo jamendo_recordings_test.jsonl.gz "dir" "languages"
 
 if begin 2-separator "train the vocal separator" --uses separation seed --reads "{separation.training.stems_dir}" \
     --writes "$data_dir"; then
@@ -132,24 +134,24 @@ if begin 2-separation "vocal separation" --uses separation --reads "{separation.
     finish
 fi
 
-if has_corpus dali; then
-    if [ -z "$filter_table" ] && begin 3-network "pitch network on RWC" \
-        --uses filter.table model.pitch_onset filter_training features segments seed \
-        --reads "$data_dir/songs/rwc_train.jsonl.gz" "$data_dir/songs/rwc_test.jsonl.gz" "$data_dir/audio/rwc" \
-        --writes "$data_dir/filter/model.pt" --clears "$data_dir/filter"; then
-        run python local/make_cuts.py --corpus rwc "${options[@]}"
-        run python -m recipe.train --run filter "${options[@]}"
-        finish
-    fi
-    if begin 3-filter "pitch-shift filter" --uses filter features --reads "{filter.table}" "$data_dir/filter/model.pt" \
-        "$data_dir/songs/dali_all.jsonl.gz" "$data_dir/audio/dali" --writes "$data_dir/songs/dali_selected.jsonl.gz"; then
-        run python local/filter_pitch_shifts.py "${options[@]}"
-        finish
-    fi
+if $needs_pitch_network && begin 3-network "pitch network on RWC or MIR-ST500" \
+    --uses model.pitch_onset filter_training features segments seed \
+    --reads "$data_dir"/songs/{rwc,mir_st500}_{train,test}.jsonl.gz "$data_dir"/audio/{rwc,mir_st500} \
+    --writes "$data_dir/filter/model.pt" --clears "$data_dir/filter"; then
+    run python local/make_cuts.py --corpus rwc --corpus mir_st500 "${options[@]}"
+    run python -m recipe.train --run filter "${options[@]}"
+    finish
+fi
+for corpus in dali ultrastar; do filtered+=("$data_dir/songs/${corpus}_all.jsonl.gz" "$data_dir/audio/$corpus"); done
+if { has_corpus dali || has_corpus ultrastar; } && begin 3-filter "pitch-shift filter" \
+    --uses filter features corpora.dali.dir corpora.ultrastar.over_error --reads "{filter.table}" \
+    "$models_data/filter/model.pt" "${filtered[@]}" --writes "$data_dir/songs"; then
+    run python local/filter_pitch_shifts.py "${options[@]}"
+    finish
 fi
 
-if begin 4 "segments" --uses segments corpora.dali.split corpora.librispeech --reads "$data_dir/songs" "$data_dir/manifests" \
-    --writes "$data_dir/cuts"; then
+if begin 4 "segments" --uses segments filter corpora.dali.split corpora.ultrastar.split corpora.librispeech \
+    --reads "$data_dir/songs" "$data_dir/manifests" "{filter.table}" --writes "$data_dir/cuts"; then
     run python local/make_cuts.py "${options[@]}"
     finish
 fi
@@ -163,7 +165,7 @@ else
     fi
     uses=(model features seed)
     speech=("$data_dir/cuts/librispeech_train.jsonl.gz" "$data_dir/cuts/librispeech_validation.jsonl.gz")
-    songs=("$data_dir/cuts/dali_train.jsonl.gz" "$data_dir/cuts/dali_validation.jsonl.gz" "$data_dir/audio/dali")
+    songs=("$data_dir"/cuts/{dali,ultrastar}_{train,validation}.jsonl.gz "$data_dir"/audio/{dali,ultrastar})
     if has_corpus librispeech && begin 6 "speech pre-training" --books exp --uses "${uses[@]}" speech_training \
         --after 1-librispeech --reads "${speech[@]}" --writes "$exp_dir/speech/model.pt" --clears "$exp_dir/speech"; then
         run python -m recipe.train --run speech "${options[@]}"
@@ -192,8 +194,7 @@ fi
 for system in speech $systems; do
     if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
         --after 1-librispeech --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/audio" \
-        "$data_dir/cuts/librispeech_test.jsonl.gz" "$data_dir/cuts/dali_test.jsonl.gz" \
-        "$data_dir/cuts/jamendo_test.jsonl.gz" --writes "$exp_dir/hypotheses/$system"; then
+        "$data_dir"/cuts/{librispeech,dali,ultrastar,jamendo}_test.jsonl.gz --writes "$exp_dir/hypotheses/$system"; then
         run python -m recipe.decode --system "$system" "${options[@]}"
         finish
     fi

@@ -1,12 +1,13 @@
-"""Stage 3: find the constant pitch shift of each DALI song, or that its notes are wrong (paper, section 4.1.1).
+"""Stage 3: find the constant pitch shift of each song, or that its notes are wrong (paper, section 4.1.1).
 
-The network that was trained on RWC estimates the pitch of every frame. For each shift, a song's error is the share of
-wrong estimates among the frames in which its shifted annotation has a note. The best shift is applied to the song's
-notes; a song whose best error is over filter.max_error is left out.
+The network that was trained on RWC or MIR-ST500 estimates the pitch of every frame. For each shift, a song's error is
+the share of wrong estimates among the frames in which its shifted annotation has a note. The best shift is applied to
+the song's notes; a song whose best error is over filter.max_error is left out. (One's own UltraStar songs stay, with
+their notes as they are, unless corpora.ultrastar.over_error is `drop`.)
 
-Writes data_dir/filter/table.csv (the columns of the authors' table: id, best_offset, best_res, sec_best_res), the
-selected songs data_dir/songs/dali_selected.jsonl.gz and, for generated songs, of which the truth is known,
-data_dir/filter/scores.json. With filter.table, that table is used and nothing is scanned.
+Writes data_dir/filter/table.csv (see filter_table.py), <corpus>_left_out.tsv (songs and why), the selected songs
+data_dir/songs/<corpus>_selected.jsonl.gz and, for generated songs, of which the truth is known, scores.json. With
+filter.table, DALI has that table and is not scanned.
 """
 
 import csv
@@ -20,65 +21,102 @@ from lhotse.supervision import AlignmentItem
 from tqdm import tqdm
 
 from altpo_model.checkpoint import load_model
-from altpo_model.config import Config, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, Config, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.model import Batch, JointModel
 from altpo_model.notes import NO_PITCH, NUM_PITCHES, Note, frame_targets
+from filter_table import Table, read_table, selected, write_table
+from manifests import LeftOut, Report, write_left_out
 
-COLUMNS = ("", "best_offset", "best_res", "sec_best_res")  # the first one, the song's id, has no name
 CHUNK_SECONDS = 30.0
 
 
 @exits_cleanly
 def main() -> None:
     config = config_from(argument_parser(__doc__).parse_args())
-    if config.corpora.dali is None:
-        print("no DALI in the conf: nothing to filter")
+    songs = {name: _songs(config, name) for name in LYRICS_CORPORA if getattr(config.corpora, name)}
+    if not songs:
+        print("no DALI and no UltraStar in the conf: nothing to filter")
         return
-    path = Path(config.data_dir) / "songs" / "dali_all.jsonl.gz"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run stage 2, which makes it")
-    songs = load_manifest_lazy(path)
+    table: Table = {}
     if config.filter.table:
         table = read_table(config.filter.table)
-    else:
-        table = scan(config, songs)
-        _write_table(Path(config.data_dir) / "filter" / "table.csv", table)
-    selected, rejected, unknown = [], [], []
-    for song in songs:
-        row = table.get(song.id)
-        if row is None:
-            unknown.append(song.id)
-        elif row["best_res"] > config.filter.max_error:
-            rejected.append(song.id)
-        else:
-            selected.append(shift_notes(song, int(row["best_offset"])))
-    if not selected:
-        raise UserError(f"the filter left no song over; filter.max_error is {config.filter.max_error}")
-    with write_atomically(Path(config.data_dir) / "songs" / "dali_selected.jsonl.gz") as temporary:
-        CutSet.from_cuts(selected).to_file(temporary)
-    shifted = sum(table[song.id]["best_offset"] != 0 for song in selected)
-    print(
-        f"pitch-shift filter: {len(selected)} songs selected, {shifted} of them with shifted notes; {len(rejected)} "
-        f"over the error of {config.filter.max_error}: {', '.join(rejected) or 'none'}; {len(unknown)} not in the table"
-    )
+        count, limit = len(selected(table, config.filter.max_error)), config.filter.max_error
+        print(f"{config.filter.table}: {len(table)} songs, {count} with an error of at most {limit:g}")
+    to_scan = [
+        song
+        for name, part in songs.items()
+        for song in part
+        if song.id not in table and not (name == "dali" and config.filter.table)
+    ]
+    scanned = scan(config, to_scan)
+    table |= scanned
+    if scanned:
+        write_table(Path(config.data_dir) / "filter" / "table.csv", scanned)
+    for name, part in songs.items():
+        kept = select(config, name, part, table)
+        if not kept:
+            raise UserError(f"the filter left no song of {name} over; filter.max_error is {config.filter.max_error}")
+        with write_atomically(Path(config.data_dir) / "songs" / f"{name}_selected.jsonl.gz") as temporary:
+            CutSet.from_cuts(kept).to_file(temporary)
     _score(config, table)
 
 
-def scan(config: Config, songs: CutSet) -> dict[str, dict[str, float]]:
-    """{song: {"best_offset", "best_res", "sec_best_res"}} for all songs."""
-    model, _, features = load_model(Path(config.data_dir) / "filter" / "model.pt")
+def scan(config: Config, songs: list[MonoCut]) -> Table:
+    """The table of ``songs``; empty, with a word about it, where there is no network to scan them with."""
+    path = Path(config.trained.data_dir if config.trained else config.data_dir) / "filter" / "model.pt"
+    if not songs:
+        return {}
+    if not path.is_file():
+        if config.corpora.dali and not config.filter.table:
+            raise UserError(f"{path}: no such file; stage 3 trains it on RWC or MIR-ST500, or set filter.table")
+        print(f"{path}: no pitch network (corpora.rwc, corpora.mir_st500), so {len(songs)} songs are not scanned")
+        return {}
+    model, _, features = load_model(path)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     shifts = range(config.filter.min_shift, config.filter.max_shift + 1)
     hop_seconds = features.hop / features.sample_rate
     table = {}
-    for song in tqdm(list(songs), desc="scan", unit="song", mininterval=5):
+    for song in tqdm(songs, desc="scan", unit="song", mininterval=5):
         estimate = estimate_pitch(model, song)
         notes = [Note(i.start, i.end, int(i.symbol)) for i in (song.supervisions[0].alignment or {}).get("note", [])]
         annotated, _ = frame_targets(notes, len(estimate), hop_seconds)
         table[song.id] = best_shift(estimate, annotated, shifts)
     return table
+
+
+def select(config: Config, corpus: str, songs: list[MonoCut], table: Table) -> list[MonoCut]:
+    """The songs of a corpus that the table selects, with their notes shifted; the others are listed as left out."""
+    report = Report(corpus)
+    keeps_all = corpus == "ultrastar" and config.corpora.ultrastar.over_error == "keep"
+    kept, shifted, unsure = [], 0, 0
+    for song in songs:
+        row = table.get(song.id)
+        is_sure = row is not None and row["best_res"] <= config.filter.max_error
+        if is_sure:
+            shifted += row["best_offset"] != 0
+            kept.append(shift_notes(song, int(row["best_offset"])))
+        elif keeps_all:
+            unsure += 1
+            kept.append(song)
+        elif row is None:
+            report.leave_out(song.id, LeftOut("not in the table"))
+        else:
+            report.leave_out(song.id, LeftOut("over the error", f"{row['best_res']:.3f}"))
+        if corpus == "ultrastar" and row is not None:
+            done = "applied" if is_sure else "not applied, the error is over filter.max_error"
+            print(
+                f"  {song.id}: best shift {row['best_offset']:+.0f} semitones at an error of {row['best_res']:.3f} "
+                f"(second best {row['sec_best_res']:.3f}), {done}"
+            )
+    write_left_out(report, Path(config.data_dir) / "filter")
+    print(
+        f"pitch-shift filter, {corpus}: {len(kept)} songs, {shifted} of them with shifted notes"
+        + (f", {unsure} kept with their notes as they are" if unsure else "")
+        + "".join(f"; {len(names)} {reason}" for reason, names in report.left_out.items())
+    )
+    return kept
 
 
 def best_shift(estimate: np.ndarray, annotated: np.ndarray, shifts: range) -> dict[str, float]:
@@ -119,37 +157,16 @@ def shift_notes(song: MonoCut, shift: int) -> MonoCut:
     return song
 
 
-def read_table(path: str | Path) -> dict[str, dict[str, float]]:
-    """A table in the authors' form. Raises UserError where a column is missing or a value is no number."""
-    path = Path(path)
+def _songs(config: Config, corpus: str) -> list[MonoCut]:
+    path = Path(config.data_dir) / "songs" / f"{corpus}_all.jsonl.gz"
     if not path.is_file():
-        raise UserError(f"{path}: no such filter table (conf key filter.table)")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, [])
-        missing = [column for column in COLUMNS[1:] if column not in header[1:]]
-        if missing:
-            raise UserError(f"{path}: a filter table has the columns id,{','.join(COLUMNS[1:])}; missing: {missing[0]}")
-        where = {column: header.index(column) for column in COLUMNS[1:]}
-        table = {}
-        for number, row in enumerate(reader, start=2):
-            try:
-                table[row[0]] = {column: float(row[index]) for column, index in where.items()}
-            except (IndexError, ValueError):
-                raise UserError(f"{path}, line {number}: not a row of a filter table: {','.join(row)}") from None
-    return table
+        raise UserError(f"{path}: no such file; run stage 2, which makes it")
+    return list(load_manifest_lazy(path))
 
 
-def _write_table(path: Path, table: dict[str, dict[str, float]]) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([song, *(row[column] for column in COLUMNS[1:])] for song, row in table.items())
-
-
-def _score(config: Config, table: dict[str, dict[str, float]]) -> None:
+def _score(config: Config, table: Table) -> None:
     """Where the truth is known, what the filter found of it, in %."""
-    truth_path = Path(config.corpora.dali.dir).parent / "ground_truth.csv"
+    truth_path = Path(config.corpora.dali.dir if config.corpora.dali else "").parent / "ground_truth.csv"
     if not truth_path.is_file():
         return
     with truth_path.open(newline="", encoding="utf-8") as stream:

@@ -2,8 +2,8 @@
 
 Reads data_dir/songs/<corpus>_<split>.jsonl.gz (and LibriSpeech's manifests), writes
 data_dir/cuts/<corpus>_<split>.jsonl.gz. Songs are cut into fixed windows (paper, section 4.1) or at pauses between
-words; a word that a border cuts is in no text. Of DALI, the songs that the pitch-shift filter has selected are divided
-into train, validation and test.
+words; a word that a border cuts is in no text. A song of which only the text is known is one segment. Of DALI and
+UltraStar, the songs that the pitch-shift filter has selected are divided into train, validation and test.
 """
 
 from pathlib import Path
@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from lhotse import CutSet, MonoCut, SupervisionSegment, load_manifest, load_manifest_lazy
 
-from altpo_model.config import Config, Segments, Split, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Segments, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
+from filter_table import counts, paper_parts
+from song_splits import split_songs
 
-CORPORA = ("librispeech", "dali", "rwc", "jamendo")
+CORPORA = ("librispeech", *LYRICS_CORPORA, *PITCH_CORPORA, "jamendo")
 
 
 @exits_cleanly
@@ -34,40 +36,37 @@ def make_cuts(config: Config, corpus: str) -> dict[str, CutSet]:
     """The segments of one corpus by split."""
     if corpus == "librispeech":
         return _speech_cuts(config)
-    if corpus == "dali":
-        songs = split_songs(list(_songs(config, "dali_selected")), config.corpora.dali.split)
+    if corpus in LYRICS_CORPORA:
+        songs = _divided_songs(config, corpus)
     else:
-        songs = {split: list(_songs(config, f"{corpus}_{split}")) for split in ("train", "test")[corpus == "jamendo" :]}
+        splits = ("train", "test") if corpus in PITCH_CORPORA else ("test",)
+        songs = {split: list(_songs(config, f"{corpus}_{split}")) for split in splits}
     return {
         split: CutSet.from_cuts(segment for song in part for segment in segments_of(song, config.segments))
         for split, part in songs.items()
     }
 
 
-def split_songs(songs: list[MonoCut], split: Split) -> dict[str, list[MonoCut]]:
-    """Divide songs, in the order given, into train, validation and test."""
-    if split.by == "artist":
-        parts: dict[str, list[MonoCut]] = {"train": [], "validation": [], "test": []}
-        for song in songs:
-            artist = song.supervisions[0].speaker
-            is_test, is_validation = artist in split.test_artists, artist in split.validation_artists
-            parts["test" if is_test else "validation" if is_validation else "train"].append(song)
-        return parts
-    if split.by != "ratio":
-        raise UserError(f"corpora.dali.split.by must be ratio or artist, not {split.by!r}")
-    order = list(range(len(songs)))
-    np.random.RandomState(split.seed).shuffle(order)
-    train, validation = (int(len(songs) * share / sum(split.ratio)) for share in split.ratio[:2])
-    return {
-        "train": [songs[i] for i in order[:train]],
-        "validation": [songs[i] for i in order[train : train + validation]],
-        "test": [songs[i] for i in order[train + validation :]],
-    }
+def _divided_songs(config: Config, corpus: str) -> dict[str, list[MonoCut]]:
+    songs, split = list(_songs(config, f"{corpus}_selected")), getattr(config.corpora, corpus).split
+    if split.by != "paper":
+        return split_songs(songs, split)
+    parts = paper_parts(config.filter, split)
+    here = split_songs(songs, split, parts)
+    print(f"{corpus}: the paper's split has {counts(parts)}; with audio here: {counts(here)}")
+    if outside := len(songs) - sum(map(len, here.values())):
+        print(f"{corpus}: {outside} songs are in no part of it")
+    return here
 
 
 def segments_of(song: MonoCut, segments: Segments) -> list[MonoCut]:
-    """Cut one song. Segments hold at least one whole word or, in a corpus without words, one note."""
+    """Cut one song. Segments hold at least one whole word or, in a corpus without words, one note.
+
+    A song that has a text but no times of words is one segment.
+    """
     alignment = song.supervisions[0].alignment or {}
+    if song.supervisions[0].text and not alignment.get("word"):
+        return [_segment(song, 0.0, song.duration, 0, text=song.supervisions[0].text)]
     units = [(item.start, item.end) for item in alignment.get("word") or alignment.get("note") or []]
     if segments.by == "fixed":
         borders = np.arange(0.0, song.duration, segments.max_seconds)
@@ -121,8 +120,8 @@ def _split_long(phrase: list[tuple[float, float]], longest: float) -> list[list[
     return _split_long(phrase[:widest], longest) + _split_long(phrase[widest:], longest)
 
 
-def _segment(song: MonoCut, start: float, end: float, number: int) -> MonoCut:
-    """The part of a song between two times, with what it wholly holds.
+def _segment(song: MonoCut, start: float, end: float, number: int, text: str | None = None) -> MonoCut:
+    """The part of a song between two times, with what it wholly holds; ``text`` where there are no times of words.
 
     Words and syllables that a border cuts are left out. A note that a border cuts keeps its own times, so that it has
     its pitch but no onset in a segment that it began before. As in all of Lhotse, alignments stay in the time of the
@@ -146,7 +145,7 @@ def _segment(song: MonoCut, start: float, end: float, number: int) -> MonoCut:
             recording_id=song.recording_id,
             start=0.0,
             duration=cut.duration,
-            text=" ".join(item.symbol for item in alignment.get("word", [])),
+            text=" ".join(item.symbol for item in alignment.get("word", [])) if text is None else text,
             language=reference.language,
             speaker=reference.speaker,
             alignment=alignment,
@@ -177,14 +176,19 @@ def _speech_cuts(config: Config) -> dict[str, CutSet]:
 def _songs(config: Config, name: str) -> CutSet:
     path = Path(config.data_dir) / "songs" / f"{name}.jsonl.gz"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run stage {3 if name == 'dali_selected' else 2}, which makes it")
+        raise UserError(f"{path}: no such file; run stage {3 if name.endswith('_selected') else 2}, which makes it")
     return load_manifest_lazy(path)
 
 
 def _write(config: Config, name: str, cuts: CutSet) -> None:
+    """Write a part; one without segments has no file, also where an earlier run has left one."""
     cuts = list(cuts)
-    with write_atomically(Path(config.data_dir) / "cuts" / f"{name}.jsonl.gz") as temporary:
-        CutSet.from_cuts(cuts).to_file(temporary)
+    path = Path(config.data_dir) / "cuts" / f"{name}.jsonl.gz"
+    if cuts:
+        with write_atomically(path) as temporary:
+            CutSet.from_cuts(cuts).to_file(temporary)
+    else:
+        path.unlink(missing_ok=True)
     words = sum(len((cut.supervisions[0].text or "").split()) for cut in cuts)
     hours = sum(cut.duration for cut in cuts) / 3600
     print(f"{name}: {len(cuts)} segments, {hours:.2f} h, {words} words")

@@ -19,19 +19,22 @@ import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from altpo_model.config import Config, Separation, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Separation, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.separation import MODEL_FILES, VocalSeparator, load_separator, separate_stream
-from audio_files import BrokenAudio
+from audio_files import SHORTFALL_SECONDS, BrokenAudio, audio_blocks
 from manifests import LeftOut, Report
 from parallel import parallel_map
 
-SONG_SPLITS = {"dali": ["all"], "rwc": ["train", "test"], "jamendo": ["test"]}
+SONG_SPLITS = {
+    **dict.fromkeys(LYRICS_CORPORA, ["all"]),
+    **dict.fromkeys(PITCH_CORPORA, ["train", "test"]),
+    "jamendo": ["test"],
+}
 
 _STAMP = "separated.json"  # in the song's folder, written last
 _BLOCK_SECONDS = 10
-_SHORTER_SECONDS = 0.1  # by how much the decoded audio may fall short of its header (padding of lossy formats)
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,10 @@ def _flac(path: Path, sample_rate: int) -> soundfile.SoundFile:
 def _blocks(source: Path, recording: Recording) -> Iterator[torch.Tensor]:
     """The audio of a file in blocks of (channels, samples). Raises BrokenAudio when it ends early or is no audio."""
     read = 0
-    try:
-        with soundfile.SoundFile(source) as audio:
-            for block in audio.blocks(_BLOCK_SECONDS * audio.samplerate, dtype="float32", always_2d=True):
-                samples = torch.from_numpy(block.T.copy())
-                if not samples.isfinite().all():
-                    raise BrokenAudio("holds samples that are no numbers")
-                read += samples.shape[1]
-                yield samples
-    except (soundfile.SoundFileError, OSError) as error:
-        raise BrokenAudio(f"breaks off at {read / recording.sampling_rate:.0f} s: {error}") from None
-    if recording.num_samples - read > _SHORTER_SECONDS * recording.sampling_rate:
+    for samples in audio_blocks(source, _BLOCK_SECONDS):
+        read += samples.shape[1]
+        yield samples
+    if recording.num_samples - read > SHORTFALL_SECONDS * recording.sampling_rate:
         raise BrokenAudio(f"ends at {read / recording.sampling_rate:.1f} of {recording.duration:.1f} s")
 
 

@@ -1,5 +1,6 @@
 """Cuts -> batches: what training and decoding read."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,29 @@ def load_cuts(config: Config, name: str) -> CutSet:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage 4, which makes it")
     return load_manifest_lazy(path)
+
+
+def joined_cuts(config: Config, corpora: tuple[str, ...], part: str) -> CutSet:
+    """The segments of one part of all of these corpora that are in the run, mixed in proportion to their numbers."""
+    names = [f"{corpus}_{part}" for corpus in corpora if getattr(config.corpora, corpus)]
+    sets = [load_cuts(config, name) for name in names if cuts_path(config, name).is_file()]
+    if not sets:
+        wanted = " or ".join(f"{corpus}_{part}" for corpus in corpora)
+        raise UserError(f"{config.data_dir}/cuts: no {wanted}; set a corpus and its split so that stage 4 makes it")
+    if len(sets) == 1:
+        return sets[0]
+    return CutSet.mux(*sets, weights=[sum(1 for _ in cuts) for cuts in sets], seed=config.seed)
+
+
+def filter_rows(config: Config) -> dict[str, dict[str, float]]:
+    """{song: {"best_offset", "best_res", "sec_best_res"}} of the filter: rows of the conf's table and of the scan."""
+    rows = {}
+    for path in (config.filter.table, Path(config.data_dir) / "filter" / "table.csv"):
+        if path and Path(path).is_file():
+            with Path(path).open(newline="", encoding="utf-8-sig") as stream:
+                for row in csv.DictReader(stream):
+                    rows[row.pop("")] = {column: float(value) for column, value in row.items()}
+    return rows
 
 
 def cuts_path(config: Config, name: str) -> Path:

@@ -14,7 +14,7 @@ from lhotse.supervision import AlignmentItem
 from tqdm import tqdm
 
 from altpo_model.checkpoint import load_model
-from altpo_model.config import Config, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, Config, argument_parser, config_from
 from altpo_model.decoding.beam import BeamSearch
 from altpo_model.decoding.greedy import GreedySearch
 from altpo_model.decoding.hypothesis import Hypothesis
@@ -24,14 +24,24 @@ from altpo_model.model import JointModel, Output
 from altpo_model.notes import Note, form_notes
 from recipe.data import SegmentDataset, cuts_path, evaluation_loader, load_cuts
 
-# What is decoded with what: only DALI has the notes that the oracle needs.
+# What is decoded with what: the oracle needs notes, which JamendoLyrics does not have.
+_WITH_NOTES = tuple(f"{corpus}_test" for corpus in LYRICS_CORPORA)
 TEST_SETS = {
     "speech": ("librispeech_test",),
-    "pitch_onset": ("dali_test",),
-    "baseline": ("dali_test", "jamendo_test"),
-    "oracle": ("dali_test",),
-    "multitask": ("dali_test", "jamendo_test"),
+    "pitch_onset": _WITH_NOTES,
+    "baseline": (*_WITH_NOTES, "jamendo_test"),
+    "oracle": _WITH_NOTES,
+    "multitask": (*_WITH_NOTES, "jamendo_test"),
 }
+
+
+def test_sets(config: Config, system: str) -> list[str]:
+    """Those of the system's test sets whose corpus is in the run and has test segments."""
+    return [
+        name
+        for name in TEST_SETS[system]
+        if getattr(config.corpora, name.removesuffix("_test")) and cuts_path(config, name).is_file()
+    ]
 
 
 @exits_cleanly
@@ -44,12 +54,12 @@ def main() -> None:
         torch.set_num_threads(config.threads)
     trained_data = Path(config.trained.data_dir if config.trained else config.data_dir)
     trained_systems = Path(config.trained.exp_dir if config.trained else config.exp_dir)
-    if not any(cuts_path(config, name).is_file() for names in TEST_SETS.values() for name in names):
+    if not any(test_sets(config, system) for system in TEST_SETS):
         raise UserError(f"{config.data_dir}/cuts: no test set to decode; run stages 1 to 4")
     jobs = []
     for system in arguments.system or TEST_SETS:
         (Path(config.exp_dir) / "hypotheses" / system).mkdir(parents=True, exist_ok=True)
-        names = [name for name in TEST_SETS[system] if cuts_path(config, name).is_file()]
+        names = test_sets(config, system)
         if not names:
             print(f"{system}: none of its test sets ({', '.join(TEST_SETS[system])}) is in this run")
         jobs += [(system, name) for name in names]

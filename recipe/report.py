@@ -6,7 +6,6 @@ segment.png     as the paper's Figure 3: the spectrogram of a test segment, the 
                 notes, the onset posterior with the picked onsets, and the characters where CTC peaks
 """
 
-import csv
 import json
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from altpo_model.decoding.greedy import collapse
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.notes import pick_onsets
-from recipe.data import SegmentDataset, cuts_path, load_cuts, notes_of
-from recipe.score import note_table, word_table
+from recipe.data import SegmentDataset, cuts_path, filter_rows, load_cuts, notes_of
+from recipe.score import tables
 from recipe.train import RUNS, run_folder
 
 matplotlib.use("Agg")
@@ -41,7 +40,7 @@ def main() -> None:
         "segment.png": segment_figure(config),
     }
     scored = json.loads(results.read_text())
-    parts = [f"# Report of {config.name}", word_table(scored), note_table(scored)]
+    parts = [f"# Report of {config.name}", tables(scored)]
     for name, figure in figures.items():
         if figure is not None:
             with write_atomically(folder / name) as temporary:
@@ -77,17 +76,15 @@ def training_figure(config: Config):
 
 
 def filter_figure(config: Config):
-    path = Path(config.filter.table or Path(config.data_dir) / "filter" / "table.csv")
-    if not path.is_file():
+    rows = list(filter_rows(config).values())
+    if not rows:
         return None
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    shifts = [float(row["best_offset"]) for row in rows]
+    shifts = [row["best_offset"] for row in rows]
     left.hist(shifts, bins=np.arange(config.filter.min_shift, config.filter.max_shift + 2) - 0.5)
     left.set(xlabel="best shift in semitones", ylabel="songs", yscale="log")
-    right.hist([float(row["best_res"]) for row in rows], bins=30, range=(0, 1), alpha=0.7, label="best shift")
-    right.hist([float(row["sec_best_res"]) for row in rows], bins=30, range=(0, 1), alpha=0.7, label="second best")
+    right.hist([row["best_res"] for row in rows], bins=30, range=(0, 1), alpha=0.7, label="best shift")
+    right.hist([row["sec_best_res"] for row in rows], bins=30, range=(0, 1), alpha=0.7, label="second best")
     right.axvline(config.filter.max_error, color="black", linestyle=":", label="threshold")
     right.set(xlabel="frame error", ylabel="songs")
     right.legend()

@@ -1,10 +1,11 @@
 """Stage 9: score the hypotheses; the paper's two tables, with the paper's figures beside ours.
 
-Writes into exp/<conf name>: results.json (every figure), RESULTS.md (the tables) and
-errors/<system>-<cuts>-<method>.txt (each segment with its errors aligned, as icefall writes them).
+Writes into exp/<conf name>: results.json (every figure), RESULTS.md (the tables), songs.csv (every song with notes, by
+system) and errors/<system>-<cuts>-<method>.txt (each segment with its errors aligned, as icefall writes them).
 `recipe/measures.py` says how each figure is computed.
 """
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,18 +14,18 @@ import jiwer
 import numpy as np
 from lhotse import load_manifest
 
-from altpo_model.config import Config, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, Config, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.text import scoring_text
-from recipe.data import load_cuts, notes_of
-from recipe.decode import TEST_SETS, hypotheses_path
+from recipe.data import filter_rows, load_cuts, notes_of
+from recipe.decode import TEST_SETS, hypotheses_path, test_sets
 from recipe.measures import note_scores, word_error_rate
 from recipe.stage import seconds_of_stages
 
 METHODS = ("greedy", "beam")
-SHORT = {"librispeech_test": "speech", "dali_test": "dali", "jamendo_test": "jamendo"}
-TITLES = {"speech": "speech", "dali": "songs (DALI)", "jamendo": "JamendoLyrics"}
+NOTE_KINDS = ("COn", "COnP")
+TITLES = {"speech": "speech", "dali": "songs (DALI)", "ultrastar": "songs (UltraStar)", "jamendo": "JamendoLyrics"}
 
 # Deng, Nakamura and Yoshii (ISMIR 2022): WER of the beam search; LibriSpeech is test-clean.
 PAPER_WER = {
@@ -48,35 +49,32 @@ def main() -> None:
     config = config_from(argument_parser(__doc__).parse_args())
     results = score(config)
     folder = Path(config.exp_dir)
-    tables = f"{word_table(results)}\n{note_table(results)}"
     with write_atomically(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n")
     with write_atomically(folder / "RESULTS.md") as temporary:
-        temporary.write_text(f"# Results of {config.name}\n\n{tables}")
-    print(tables)
-    print(f"Figures: {folder}/results.json; aligned errors: {folder}/errors/")
+        temporary.write_text(f"# Results of {config.name}\n\n{tables(results)}")
+    _write_songs(folder / "songs.csv", results)
+    print(tables(results))
+    print(f"Figures: {folder}/results.json; by song: {folder}/songs.csv; aligned errors: {folder}/errors/")
 
 
 def score(config: Config) -> dict:
-    """Every figure of the tables; {"wer", "notes", "filter", "separation", "seconds"}."""
-    results: dict = {"wer": {}, "notes": {}}
-    for system, names in TEST_SETS.items():
-        for name in names:
-            for method in (*METHODS, "notes"):
-                path = hypotheses_path(config, system, name, method)
-                if not path.is_file():
-                    continue
-                hypotheses = {segment.id: segment for segment in load_manifest(path)}
-                references = {cut.id: cut.supervisions[0] for cut in load_cuts(config, name)}
-                if hypotheses.keys() != references.keys():
-                    raise UserError(f"{path}: made from other cuts than {config.data_dir} now has; run stage 8 again")
-                if method in METHODS:
-                    pairs = {i: (references[i].text or "", h.text or "") for i, h in hypotheses.items()}
-                    by_set = results["wer"].setdefault(system, {}).setdefault(SHORT[name], {})
-                    by_set[method] = word_error_rate(list(pairs.values()))
-                    _write_errors(Path(config.exp_dir) / "errors" / f"{system}-{name}-{method}.txt", pairs)
-                if name == "dali_test" and system in ("pitch_onset", "multitask"):
-                    results["notes"][system] = _mean_note_scores(config, name, hypotheses)
+    """Every figure of the tables; {"wer", "notes", "songs", "filter", "separation", "seconds"}."""
+    results: dict = {"wer": {}, "notes": {}, "songs": {}}
+    shifts = filter_rows(config)
+    for system in TEST_SETS:
+        for name in test_sets(config, system):
+            test_set = "speech" if name == "librispeech_test" else name.removesuffix("_test")
+            pairs, notes = _words_and_notes(config, system, name)
+            for method, texts in pairs.items():
+                by_set = results["wer"].setdefault(system, {}).setdefault(test_set, {})
+                by_set[method] = word_error_rate(list(texts.values()))
+                _write_errors(Path(config.exp_dir) / "errors" / f"{system}-{name}-{method}.txt", texts)
+            if notes:
+                results["notes"].setdefault(system, {})[test_set] = _mean(notes.values())
+            if test_set in LYRICS_CORPORA and (pairs or notes):
+                songs = _by_song(config, name, pairs, notes, shifts)
+                results["songs"].setdefault(test_set, {})[system] = songs
     if not results["wer"] and not results["notes"]:
         raise UserError(f"{config.exp_dir}/hypotheses: nothing to score; run stage 8")
     for key, path in {"filter": "filter/scores.json", "separation": "separator/si_sdr.json"}.items():
@@ -86,14 +84,51 @@ def score(config: Config) -> dict:
     return results
 
 
-def _mean_note_scores(config: Config, name: str, hypotheses: dict) -> dict[str, list[float]]:
-    scores = []
+def _words_and_notes(config: Config, system: str, name: str) -> tuple[dict, dict]:
+    """{method: {segment: (reference, hypothesis)}} and {segment: {"COn": [P, R, F], "COnP": [P, R, F]}}."""
+    pairs, notes = {}, {}
+    cuts = {cut.id: cut for cut in load_cuts(config, name)}
+    for method in (*METHODS, "notes"):
+        path = hypotheses_path(config, system, name, method)
+        if not path.is_file():
+            continue
+        hypotheses = {segment.id: segment for segment in load_manifest(path)}
+        if hypotheses.keys() != cuts.keys():
+            raise UserError(f"{path}: made from other cuts than {config.data_dir} now has; run stage 8 again")
+        if method in METHODS:
+            pairs[method] = {i: (cuts[i].supervisions[0].text or "", h.text or "") for i, h in hypotheses.items()}
+        if system in ("pitch_onset", "multitask"):
+            for i, cut in cuts.items():
+                if reference := notes_of(cut.supervisions[0], cut.start):
+                    notes[i] = note_scores(reference, notes_of(hypotheses[i], cut.start), config.scoring)
+    return pairs, notes
+
+
+def _by_song(config: Config, name: str, pairs: dict, notes: dict, shifts: dict) -> dict[str, dict]:
+    """By song: words, WER by method (corpus), the means of its segments' note scores, and the filter's best shift."""
+    segments: dict[str, list[str]] = {}
     for cut in load_cuts(config, name):
-        reference = notes_of(cut.supervisions[0], cut.start)
-        if reference:
-            estimate = notes_of(hypotheses[cut.id], cut.start)
-            scores.append(note_scores(reference, estimate, config.scoring))
-    return {kind: np.mean([s[kind] for s in scores], axis=0).tolist() for kind in ("COn", "COnP")} if scores else {}
+        segments.setdefault(cut.recording_id, []).append(cut.id)
+    songs = {}
+    for song, ids in segments.items():
+        row = {method: word_error_rate([texts[i] for i in ids])["corpus"] for method, texts in pairs.items()}
+        for texts in pairs.values():
+            row["words"] = sum(len(scoring_text(texts[i][0]).split()) for i in ids)
+        row |= _mean(notes[i] for i in ids if i in notes)
+        row |= {key: shifts[song][key] for key in ("best_offset", "best_res") if song in shifts}
+        songs[song] = row
+    return songs
+
+
+def _mean(scores) -> dict[str, list[float]]:
+    scores = list(scores)
+    return {kind: np.mean([s[kind] for s in scores], axis=0).tolist() for kind in NOTE_KINDS} if scores else {}
+
+
+def tables(results: dict) -> str:
+    """The result tables in Markdown."""
+    parts = [word_table(results), note_table(results)]
+    return "\n".join(part for part in [*parts, song_table(results)] if part)
 
 
 def word_table(results: dict) -> str:
@@ -116,19 +151,63 @@ def note_table(results: dict) -> str:
     if not results["notes"]:
         return "Notes: no test set with notes in this run.\n"
     lines = [
-        "Notes of the song test set: precision / recall / F in %, mean over segments (onset within 50 ms, pitch",
-        "within 50 cents).",
+        "Notes of the song test sets: precision / recall / F in %, mean over segments (onset within 50 ms, pitch",
+        "within 50 cents). The paper's figures are of DALI.",
         "",
-        "| system | COn | paper | COnP | paper |",
-        "|---|---|---|---|---|",
+        "| system | test set | COn | paper | COnP | paper |",
+        "|---|---|---|---|---|---|",
     ]
-    for system, scores in results["notes"].items():
-        cells = []
-        for kind in ("COn", "COnP"):
-            cells.append(" / ".join(f"{value:.2f}" for value in scores[kind]))
-            cells.append(" / ".join(f"{value:.2f}" for value in PAPER_NOTES[system, kind]))
-        lines.append(f"| {system} | {' | '.join(cells)} |")
+    for system, by_set in results["notes"].items():
+        for test_set, scores in by_set.items():
+            cells = []
+            for kind in NOTE_KINDS:
+                cells.append(_triple(scores[kind]))
+                cells.append(_triple(PAPER_NOTES[system, kind]) if test_set == "dali" else "")
+            lines.append(f"| {system} | {TITLES[test_set]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def song_table(results: dict) -> str:
+    """One's own songs one by one; the other test sets' songs are in songs.csv."""
+    by_system = results["songs"].get("ultrastar", {})
+    if not by_system:
+        return ""
+    lines = [
+        "UltraStar songs one by one. Shift: the semitones that bring the annotated notes nearest to the estimate of",
+        "the pitch network, and the share of frames that are wrong then.",
+        "",
+        "| song | words | best shift (error) | system | greedy | beam, 5-gram | COn | COnP |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for song in sorted({song for songs in by_system.values() for song in songs}):
+        for system, songs in by_system.items():
+            row = songs.get(song)
+            if row is None:
+                continue
+            shift = f"{row['best_offset']:+.0f} ({row['best_res']:.2f})" if "best_res" in row else ""
+            rates = [f"{row[method]:.1f}" if method in row else "" for method in METHODS]
+            notes = [_triple(row[kind]) if kind in row else "" for kind in NOTE_KINDS]
+            cells = [song, str(row.get("words", "")), shift, system, *rates, *notes]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _triple(values) -> str:
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def _write_songs(path: Path, results: dict) -> None:
+    """A row a song and system: words, WER by method, precision, recall and F of the notes, the filter's best shift."""
+    notes = [f"{kind} {part}" for kind in NOTE_KINDS for part in ("P", "R", "F")]
+    plain = ("words", *METHODS, "best_offset", "best_res")
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("set", "system", "song", *plain, *notes))
+        for test_set, by_system in results["songs"].items():
+            for system, songs in by_system.items():
+                for song, row in sorted(songs.items()):
+                    values = [value for kind in NOTE_KINDS for value in row.get(kind, [""] * 3)]
+                    writer.writerow((test_set, system, song, *(row.get(key, "") for key in plain), *values))
 
 
 def _write_errors(path: Path, pairs: dict[str, tuple[str, str]]) -> None:

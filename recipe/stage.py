@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from altpo_model.config import Config, load_config
+from altpo_model.config import PITCH_CORPORA, Config, load_config
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 
@@ -44,12 +44,23 @@ def main() -> None:
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
         models = config.trained or config
         print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
-        print(f"parallel_systems={config.parallel_systems} filter_table={shlex.quote(config.filter.table or '')}")
+        print(f"parallel_systems={config.parallel_systems}")
+        librispeech = config.corpora.librispeech
+        print(f"downloads_librispeech={'true' if librispeech and librispeech.download else 'false'}")
+        print(f"needs_pitch_network={'true' if needs_pitch_network(config) else 'false'}")
         print("corpora=(" + " ".join(name for name, corpus in vars(config.corpora).items() if corpus) + ")")
     elif arguments.action == "begin":
         sys.exit(begin(config, arguments))
     else:
         finish(config, arguments)
+
+
+def needs_pitch_network(config: Config) -> bool:
+    """Whether stage 3 trains a network: DALI without a ready table needs one; UltraStar takes what can be had."""
+    corpora = config.corpora
+    has_notes = any(getattr(corpora, corpus) for corpus in PITCH_CORPORA)
+    dali_needs = corpora.dali is not None and not config.filter.table
+    return config.trained is None and (dali_needs or (corpora.ultrastar is not None and has_notes))
 
 
 def begin(config: Config, arguments: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Stages 3, 6 and 7: train one network or system.
 
---run filter       the pitch and onset network on RWC, for the pitch-shift filter (paper, section 4.1.1)
+--run filter       the pitch and onset network on RWC or MIR-ST500, for the pitch-shift filter (paper, section 4.1.1)
 --run speech       the lyrics network on LibriSpeech, conditioned on zeros (pre-training)
---run pitch_onset | baseline | oracle | multitask     the four systems on DALI (and speech), in this order
+--run pitch_onset | baseline | oracle | multitask     the four systems on DALI, UltraStar (and speech)
 
 Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): validation.jsonl (losses and
 measures by step), last.ckpt (from which an interrupted run goes on), best.ckpt and, when the run is finished, model.pt:
@@ -21,14 +21,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from altpo_model.checkpoint import load_model, save_model
-from altpo_model.config import Config, Training, argument_parser, config_from
+from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Training, argument_parser, config_from
 from altpo_model.decoding.greedy import best_paths
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.model import Batch, JointModel, losses
 from altpo_model.notes import form_notes
 from altpo_model.tokens import CharTokens
-from recipe.data import SegmentDataset, evaluation_loader, load_cuts, notes_of, training_loader
+from recipe.data import SegmentDataset, evaluation_loader, joined_cuts, load_cuts, notes_of, training_loader
 from recipe.measures import note_scores, word_error_rate
 
 RUNS = ("filter", "speech", "pitch_onset", "baseline", "oracle", "multitask")
@@ -234,12 +234,15 @@ def _dataset(config: Config) -> SegmentDataset:
 def _cuts(config: Config, run: str):
     """(songs, speech, validation) of a run."""
     if run == "filter":
-        if config.corpora.rwc is None:
-            raise UserError("the pitch-shift filter learns from RWC: set corpora.rwc, or a ready table as filter.table")
-        return load_cuts(config, "rwc_train"), None, load_cuts(config, "rwc_test")
+        if not any(getattr(config.corpora, corpus) for corpus in PITCH_CORPORA):
+            raise UserError(
+                "the pitch-shift filter learns from RWC or MIR-ST500: set corpora.rwc or corpora.mir_st500, or a ready "
+                "table as filter.table"
+            )
+        return joined_cuts(config, PITCH_CORPORA, "train"), None, joined_cuts(config, PITCH_CORPORA, "test")
     if run == "speech":
         return None, load_cuts(config, "librispeech_train"), load_cuts(config, "librispeech_validation")
-    songs, validation = load_cuts(config, "dali_train"), load_cuts(config, "dali_validation")
+    songs, validation = (joined_cuts(config, LYRICS_CORPORA, part) for part in ("train", "validation"))
     speech = load_cuts(config, "librispeech_train") if run != "pitch_onset" and config.corpora.librispeech else None
     return songs, speech, validation
 

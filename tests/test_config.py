@@ -2,7 +2,7 @@
 
 import pytest
 
-from altpo_model.config import Config, ConfigError, argument_parser, config_from, load_config
+from altpo_model.config import Config, ConfigError, Split, argument_parser, config_from, load_config
 
 
 def conf_file(folder, text, name="trial.yaml"):
@@ -149,3 +149,11 @@ def test_another_encoder_does_not_inherit_the_options_of_the_base_files_encoder(
     other.write_text("base: base.yaml\nmodel: {lyrics: {encoder: mine, encoder_conf: {depth: 3}}}")
     assert load_config(same).model.lyrics.encoder_conf == {"lstm_size": 64, "dropout": 0.2}
     assert load_config(other).model.lyrics.encoder_conf == {"depth": 3}
+
+
+def test_split_by_its_name_alone_is_short_for_the_section(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("corpora: {dali: {split: paper}}\n")
+    config = load_config(path, ["corpora.ultrastar.split=train"])
+    assert config.corpora.dali.split == Split(by="paper")
+    assert config.corpora.ultrastar.split.by == "train"

@@ -8,8 +8,9 @@ from lhotse.supervision import AlignmentItem
 
 from altpo_model.config import Segments, Split
 from altpo_model.errors import UserError
-from make_cuts import pause_spans, segments_of, split_songs
+from make_cuts import pause_spans, segments_of
 from recipe.data import notes_of
+from song_splits import split_songs
 
 
 def make_song(words, notes=(), duration=60.0, name="song", artist="A") -> MonoCut:
@@ -84,8 +85,31 @@ def test_artist_split_keeps_an_artist_in_one_part():
     }  # fmt: skip
 
 
+def test_whole_corpora_train_or_test():
+    songs = [make_song([("a", 0, 1)], name=f"s{i}") for i in range(3)]
+    for part in ("train", "test"):
+        parts = split_songs(songs, Split(by=part))
+        assert {name: len(members) for name, members in parts.items() if members} == {part: 3}
+
+
+def test_papers_split_puts_a_song_into_the_same_part_whoever_else_is_there():
+    songs = [make_song([("a", 0, 1)], name=f"s{i}") for i in range(4)]
+    paper = {"train": ["s9", "s1"], "validation": ["s3"], "test": ["s7", "s0"]}
+    parts = split_songs(songs, Split(by="paper"), paper)
+    assert {part: [song.id for song in members] for part, members in parts.items()} == {
+        "train": ["s1"], "validation": ["s3"], "test": ["s0"],
+    }  # fmt: skip
+
+
+def test_song_with_a_text_and_no_times_is_one_segment():
+    song = make_song([], duration=200.0)
+    song.supervisions[0].text = "all of it"
+    [cut] = segments_of(song, Segments(by="fixed"))
+    assert (cut.duration, cut.supervisions[0].text) == (200.0, "all of it")
+
+
 def test_unknown_ways_to_split_or_segment_are_errors():
     with pytest.raises(UserError, match="fixed or pauses"):
         segments_of(make_song([("a", 0, 1)]), Segments(by="bars"))
-    with pytest.raises(UserError, match="ratio or artist"):
+    with pytest.raises(UserError, match="ratio, artist, train or test"):
         split_songs([], Split(by="moon"))

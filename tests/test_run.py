@@ -75,7 +75,7 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
             assert set(by_method) == {"greedy", "beam"}
             assert all(set(figures) == {"corpus", "segments"} for figures in by_method.values())
     assert set(results["notes"]) == {"pitch_onset", "multitask"}
-    assert all(len(scores["COn"]) == len(scores["COnP"]) == 3 for scores in results["notes"].values())
+    assert all(len(s["dali"]["COn"]) == len(s["dali"]["COnP"]) == 3 for s in results["notes"].values())
     assert set(results["filter"]) == {"shifts_found", "wrong_rejected", "good_kept"}
     assert set(results["separation"]) == {"si_sdr_mixture", "si_sdr_vocals"}
     assert {"0", "1", "2", "3", "4", "5", "6", "7", "8"} <= set(results["seconds"])
