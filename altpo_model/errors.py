@@ -1,9 +1,12 @@
 """Errors for the person who typed the command: one line, no traceback."""
 
+import errno
 import functools
 import os
 import sys
 from collections.abc import Callable
+
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 class UserError(Exception):
@@ -15,7 +18,10 @@ class UserError(Exception):
 
 
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
-    """Make ``main`` print a UserError as one line on standard error and exit with status 1."""
+    """Make ``main`` print a UserError as one line on standard error and exit with status 1.
+
+    So does it with what a full disk or a folder without write permission raises.
+    """
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -27,5 +33,9 @@ def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno not in _WRITING:
+                raise
+            sys.exit(f"error: {error.filename or 'writing failed'}: {error.strerror}; make room there or name another")
 
     return wrapped

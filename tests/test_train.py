@@ -14,10 +14,10 @@ import yaml
 from mini_songs import write_cuts
 
 from altpo_model.checkpoint import load_model
-from altpo_model.config import Training, load_config
+from altpo_model.config import LYRICS_CORPORA, Training, load_config
 from altpo_model.errors import UserError
 from altpo_model.tokens import CharTokens
-from recipe.data import SegmentDataset, load_cuts, training_loader
+from recipe.data import SegmentDataset, joined_cuts, load_cuts, training_loader
 from recipe.train import train
 
 SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.2}
@@ -69,6 +69,22 @@ def test_mixed_batches_hold_songs_and_speech_four_to_one(conf):
             CharTokens().decode(batch.tokens[song, : batch.num_tokens[song]].tolist())
             == cuts[song].supervisions[0].text
         )
+
+
+def test_songs_of_all_lyrics_corpora_train_together(conf):
+    config = load_config(conf, ["corpora.ultrastar.split=train"])
+    assert "ultrastar" not in {cut.id.partition("_")[0] for cut in joined_cuts(config, LYRICS_CORPORA, "validation")}
+    write_cuts(Path(config.data_dir), "ultrastar_train", 5, song=True)
+    ids = [cut.id for cut in joined_cuts(config, LYRICS_CORPORA, "train")]
+    alone = [cut.id for cut in load_cuts(config, "dali_train")]
+    assert sorted(ids) == sorted([*alone, *(f"ultrastar_train-{i}" for i in range(5))])
+    config.corpora.ultrastar = None
+    assert [cut.id for cut in joined_cuts(config, LYRICS_CORPORA, "train")] == alone
+
+
+def test_no_segments_of_a_part_is_one_line_that_names_the_key(conf):
+    with pytest.raises(UserError, match="no dali_nothing or ultrastar_nothing; set a corpus and its split"):
+        joined_cuts(load_config(conf), LYRICS_CORPORA, "nothing")
 
 
 def test_song_system_without_its_start_says_what_to_run(conf):
