@@ -8,6 +8,7 @@ import langcodes
 
 from altpo_model.errors import UserError
 
+_NO_LANGUAGE = {"mul", "mis", "und", "zxx"}  # several, uncoded, undetermined, none
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})*")
 
 
@@ -20,13 +21,13 @@ def language_code(name: str | None) -> str | None:
     first = re.split(r"[,;/|]", name or "")[0].strip()
     if not first:
         return None
-    # A code before a name: "en" is also what the Enets language is called somewhere.
-    if _CODE.fullmatch(first) and langcodes.tag_is_valid(first):
-        return langcodes.get(first).language
     try:
-        return langcodes.find(first).language
+        # A code before a name: "en" is also what the Enets language is called somewhere.
+        is_code = _CODE.fullmatch(first) and langcodes.tag_is_valid(first)
+        code = (langcodes.get(first) if is_code else langcodes.find(first)).language
     except (LookupError, ValueError):
         return None
+    return None if code in _NO_LANGUAGE else code
 
 
 def language_name(name: str | None) -> str | None:

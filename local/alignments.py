@@ -110,7 +110,7 @@ def joined_syllables(notes: Iterable[Timed]) -> list[Timed]:
     for note in notes:
         if note.symbol.strip().startswith(_CONTINUATION) and syllables:
             before = syllables[-1]
-            symbol = before.symbol.rstrip() + note.symbol.strip().lstrip(_CONTINUATION)
+            symbol = before.symbol.rstrip() + note.symbol.replace(_CONTINUATION, "").strip()
             syllables[-1] = Timed(symbol, before.start, max(before.end, note.end))
         else:
             syllables.append(Timed(note.symbol.replace(_CONTINUATION, ""), note.start, note.end))
@@ -155,7 +155,7 @@ def _fitted(items: Iterable[Timed], name: str, duration: float, losses: Losses) 
         inside.append((start, end, item.symbol))
     inside.sort(key=lambda entry: entry[0])
     result = []
-    for (start, end, symbol), following in zip(inside, [*inside[1:], (math.inf,)], strict=True):
+    for (start, end, symbol), following in zip(inside, [*inside, (math.inf,)][1:], strict=True):
         # Two words that start at once (two voices) keep their length: neither can give way to the other.
         if start < following[0] < end:
             if end - following[0] > _NOTICEABLE:

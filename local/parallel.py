@@ -1,8 +1,10 @@
-"""One function over many items, on a pool or in this process."""
+"""One function over many items, on a pool, on a cluster or in this process.
+
+The workers of a cluster import this folder's modules: start them with ``PYTHONPATH=<repository>:<repository>/local``.
+"""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from typing import Any
 
 from tqdm import tqdm
@@ -21,9 +23,10 @@ def parallel_map(
 ) -> list[Any]:
     """``[function(item) for item in items]`` with a progress bar.
 
-    With an ``executor`` (any `concurrent.futures.Executor`, a Dask client's too) the work goes there; otherwise to
-    ``num_jobs`` processes, and with one job it stays in this process. ``function`` must be importable by name.
-    Raises UserError when a process dies.
+    With an ``executor`` (any `concurrent.futures.Executor`, a Dask client's too) the work goes there, in batches for
+    ``num_jobs`` workers; otherwise to ``num_jobs`` processes, and with one job it stays in this process. ``function``
+    must be importable by name.
+    Raises UserError when a worker dies or the executor is shut down.
     """
     items = list(items)
     if executor is not None:
@@ -36,20 +39,32 @@ def parallel_map(
 
 def _submit(executor: Executor, function: Callable, items: list, description: str, num_jobs: int) -> list:
     size = max(1, len(items) // (max(num_jobs, 1) * _TASKS_A_WORKER))
-    # Submitted before there is a progress bar: the bar has a thread, and a pool should fork from one thread alone.
-    starts = {executor.submit(_apply, function, items[i : i + size]): i for i in range(0, len(items), size)}
+    starts: dict[Future, int] = {}
     results: list[Any] = [None] * len(items)
-    with tqdm(total=len(items), desc=description, mininterval=5, disable=not items) as bar:
-        for future in as_completed(starts):
-            try:
+    try:
+        # Submitted before there is a progress bar: the bar has a thread, and a pool should fork from one thread alone.
+        for i in range(0, len(items), size):
+            starts[executor.submit(_apply, function, items[i : i + size])] = i
+        with tqdm(total=len(items), desc=description, mininterval=5, disable=not items) as bar:
+            for future in as_completed(starts):
                 batch = future.result()
-            except BrokenProcessPool:
-                raise UserError(
-                    f"{description}: a worker process died (no memory left?); run again, if need be with --set jobs=1"
-                ) from None
-            results[starts[future] : starts[future] + len(batch)] = batch
-            bar.update(len(batch))
+                results[starts[future] : starts[future] + len(batch)] = batch
+                bar.update(len(batch))
+    except Exception as error:
+        if _is_lost_worker(error):
+            raise UserError(
+                f"{description}: a worker died (no memory left?); run again, if need be with --set jobs=1"
+            ) from None
+        raise
+    finally:
+        for future in starts:
+            future.cancel()
     return results
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    # Dask's own error goes by its name: Dask is no requirement of the recipe.
+    return isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker"
 
 
 def _apply(function: Callable, batch: list) -> list:

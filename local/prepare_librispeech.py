@@ -2,22 +2,37 @@
 
 The manifests are made by Lhotse's own recipe. Writes
 ``<data_dir>/manifests/librispeech_{recordings,supervisions}_<part>.jsonl.gz``.
+
+With --download (stage 0) it only fetches the configured parts that are not there, by Lhotse's own recipe too;
+--mirror names another copy of www.openslr.org/resources.
 """
 
+import http.client
+import shutil
+import socket
+import sys
+import tarfile
 import tempfile
+import zlib
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
 from lhotse import Recording
+from lhotse.recipes import download_librispeech as lhotse_download_librispeech
 from lhotse.recipes import prepare_librispeech as lhotse_prepare_librispeech
+from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH
 
-from altpo_model.config import LibriSpeech
+from altpo_model.config import LibriSpeech, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.text import normalize_text
 from audio_files import BrokenAudio, check_audio
 from manifests import LeftOut, Manifests, Report, existing_dir, finish_split, run_preparation, write_left_out
 from parallel import parallel_map
+
+_OPENSLR = "https://www.openslr.org/resources"
+_SILENCE = 60  # seconds without a byte after which a download is given up
+_STAGING = ".download"  # in the corpus folder: archives that are being fetched and unpacked
 
 
 def prepare_librispeech(
@@ -43,6 +58,52 @@ def prepare_librispeech(
         manifests[part] = _prepare_part(corpus_dir, part, output_dir, num_jobs, executor, report)
     write_left_out(report, output_dir)
     return manifests
+
+
+def download_parts(corpus_dir: str | Path, dataset_parts: list[str], base_url: str = _OPENSLR) -> list[str]:
+    """Fetch and unpack the named parts that are not in ``corpus_dir``. Returns those that it fetched.
+
+    A part takes its place when it is whole; a download that was interrupted is taken up again.
+    base_url: of openslr.org or a copy of it. Raises UserError, also when there is no such part.
+    """
+    corpus_dir = Path(corpus_dir)
+    missing = [part for part in dataset_parts if not (corpus_dir / part).is_dir()]
+    for part in missing:
+        if part not in (*LIBRISPEECH, *MINI_LIBRISPEECH):
+            raise UserError(f"corpora.librispeech: LibriSpeech has no part {part!r}; it has {', '.join(LIBRISPEECH)}")
+    for part in missing:
+        _download_part(corpus_dir, part, base_url)
+    shutil.rmtree(corpus_dir / _STAGING, ignore_errors=True)
+    return missing
+
+
+def _download_part(corpus_dir: Path, part: str, base_url: str) -> None:
+    staging = corpus_dir / _STAGING
+    archive = staging / f"{part}.tar.gz"
+    by_hand = (
+        f"or fetch {part}.tar.gz by hand from www.openslr.org/12 and unpack it so that {corpus_dir / part} is there"
+    )
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE)  # Lhotse sets none
+    try:
+        unpacked = lhotse_download_librispeech(staging, dataset_parts=[part], base_url=base_url)
+        for path in sorted(unpacked.iterdir()):  # the part, and the licence and lists that every archive has
+            if not (corpus_dir / path.name).exists():
+                path.rename(corpus_dir / path.name)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{archive}: no whole archive ({error}); run again to fetch the rest, or delete it and run again, {by_hand}"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(
+            f"LibriSpeech {part} could not be fetched from {base_url} ({error}); run again to go on, {by_hand}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    if not (corpus_dir / part).is_dir():
+        raise UserError(f"{archive}: has no folder LibriSpeech/{part}; delete it and run again, {by_hand}")
+    shutil.rmtree(unpacked)
+    archive.unlink(missing_ok=True)
 
 
 def _prepare_part(
@@ -118,12 +179,29 @@ def _moved(recording: Recording, view: Path, corpus_dir: Path) -> Recording:
 
 @exits_cleanly
 def main() -> None:
+    if "--download" in sys.argv[1:]:
+        _download()
+        return
     run_preparation(
         "librispeech",
         __doc__,
         lambda librispeech, **common: prepare_librispeech(librispeech.dir, configured_parts(librispeech), **common),
         unit="utterances",
     )
+
+
+def _download() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--download", action="store_true", help="fetch the configured parts that are not there")
+    parser.add_argument("--mirror", default=_OPENSLR, metavar="URL", help="where from (default: %(default)s)")
+    arguments = parser.parse_args()
+    librispeech = config_from(arguments).corpora.librispeech
+    if librispeech is None:
+        print("librispeech: not in this run (corpora.librispeech is null).")
+        return
+    parts = configured_parts(librispeech)
+    fetched = download_parts(librispeech.dir, parts, arguments.mirror)
+    print(f"librispeech: fetched {', '.join(fetched) or 'nothing'}, {len(parts) - len(fetched)} parts were there.")
 
 
 def configured_parts(librispeech: LibriSpeech) -> list[str]:

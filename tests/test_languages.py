@@ -21,6 +21,8 @@ from altpo_model.languages import language_code, language_name
         ("", None),
         (None, None),
         ("xx yy zz", None),
+        ("Multiple languages", None),
+        ("zxx", None),
         ("\x00\ud83d", None),
     ],
 )

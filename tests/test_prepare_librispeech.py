@@ -1,9 +1,17 @@
+import functools
+import http.server
+import re
+import shutil
+import tarfile
+import threading
+
 import pytest
 from lhotse import RecordingSet, SupervisionSet
 from tiny_audio import assert_one_clear_line, run_program, truncate, write_conf, write_sine
 
+from altpo_model.config import LibriSpeech
 from altpo_model.errors import UserError
-from prepare_librispeech import prepare_librispeech
+from prepare_librispeech import configured_parts, download_parts, prepare_librispeech
 
 
 @pytest.fixture
@@ -81,3 +89,102 @@ def test_processes_give_what_one_process_gives(corpus):
     alone, together = (prepare_librispeech(corpus, ["dev-clean"], num_jobs=jobs)["dev-clean"] for jobs in (1, 2))
     assert list(alone["recordings"]) == list(together["recordings"])
     assert list(alone["supervisions"]) == list(together["supervisions"])
+
+
+@pytest.mark.parametrize("parts", [[], ["dev-clean"], ["test-clean"], ["test-clean", "dev-clean"]])
+def test_any_subset_of_the_parts_is_prepared(corpus, tmp_path, parts):
+    shutil.copytree(corpus / "dev-clean", corpus / "test-clean")
+    manifests = prepare_librispeech(corpus, parts, tmp_path / "manifests")
+    assert {part: len(both["recordings"]) for part, both in manifests.items()} == dict.fromkeys(parts, 4)
+    written = {path.name for path in (tmp_path / "manifests").glob("*.jsonl.gz")}
+    kinds = ("recordings", "supervisions")
+    assert written == {f"librispeech_{kind}_{part}.jsonl.gz" for part in parts for kind in kinds}
+
+
+def test_a_part_that_serves_twice_is_prepared_once():
+    librispeech = LibriSpeech(train=["dev-clean"], validation=["dev-clean"], test=["test-clean", "dev-clean"])
+    assert configured_parts(librispeech) == ["dev-clean", "test-clean"]
+
+
+class OpenSlr(http.server.SimpleHTTPRequestHandler):
+    """Serves the rest of a file, as www.openslr.org does, and breaks off where the server says so."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        path = self.translate_path(self.path)
+        try:
+            with open(path, "rb") as stream:
+                content = stream.read()
+        except OSError:
+            return self.send_error(404)
+        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+        rest = content[start:]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: self.server.breaks_off])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def openslr(corpus, tmp_path, monkeypatch):
+    """A server of dev-clean, packed as the real one is; ``url`` is its address."""
+    monkeypatch.setenv("no_proxy", "*")
+    (corpus / "LICENSE.TXT").write_text("CC BY 4.0")
+    (tmp_path / "served/12").mkdir(parents=True)
+    with tarfile.open(tmp_path / "served/12/dev-clean.tar.gz", "w:gz") as archive:
+        archive.add(corpus, "LibriSpeech")
+    handler = functools.partial(OpenSlr, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.asked, server.breaks_off = [], None
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_missing_parts_are_fetched_and_those_that_are_there_are_left_alone(openslr, tmp_path):
+    corpus = tmp_path / "any name"
+    (corpus / "test-clean").mkdir(parents=True)  # unpacked by hand: nothing says that it is whole
+    assert download_parts(corpus, ["dev-clean", "test-clean"], openslr.url) == ["dev-clean"]
+    assert len(prepare_librispeech(corpus, ["dev-clean"])["dev-clean"]["recordings"]) == 4
+    assert sorted(path.name for path in corpus.iterdir()) == ["LICENSE.TXT", "dev-clean", "test-clean"]
+    assert download_parts(corpus, ["dev-clean", "test-clean"], openslr.url) == []
+    assert openslr.asked == ["/12/dev-clean.tar.gz"]
+
+
+def test_a_download_that_broke_off_is_one_line_and_goes_on_where_it_stopped(openslr, tmp_path):
+    corpus = tmp_path / "LibriSpeech2"
+    openslr.breaks_off = 5000
+    with pytest.raises(UserError, match="no whole archive.*www.openslr.org/12") as caught:
+        download_parts(corpus, ["dev-clean"], openslr.url)
+    assert "\n" not in str(caught.value) and not (corpus / "dev-clean").exists()
+    assert (corpus / ".download/dev-clean.tar.gz").stat().st_size == 5000
+    openslr.breaks_off = None
+    assert download_parts(corpus, ["dev-clean"], openslr.url) == ["dev-clean"]
+    assert len(prepare_librispeech(corpus, ["dev-clean"])["dev-clean"]["recordings"]) == 4
+
+
+def test_the_program_downloads_and_network_errors_are_one_line(openslr, tmp_path):
+    corpus = tmp_path / "fetched" / "LibriSpeech"
+    section = {"dir": str(corpus), "train": [], "validation": ["dev-clean"], "test": []}
+    conf = write_conf(tmp_path, {"corpora": {"librispeech": section}})
+    download = functools.partial(run_program, "prepare_librispeech", "--conf", conf, "--download", "--mirror")
+    done = download(openslr.url)
+    assert done.returncode == 0, done.stderr
+    assert "fetched dev-clean, 0 parts were there" in done.stdout
+    shutil.rmtree(corpus / "dev-clean")
+    done = download("http://127.0.0.1:9")
+    [line] = [line for line in done.stderr.splitlines() if line and "|" not in line]  # Lhotse's progress bar apart
+    assert done.returncode == 1
+    assert all(word in line for word in ("error: ", "dev-clean", "refused", "www.openslr.org/12")), line
+    with pytest.raises(UserError, match="dev-clean could not be fetched.*404"):
+        download_parts(corpus, ["dev-clean"], f"{openslr.url}/gone")
+
+
+def test_a_part_that_librispeech_does_not_have_is_named(tmp_path):
+    with pytest.raises(UserError, match="no part 'dev-claen'; it has dev-clean, dev-other"):
+        download_parts(tmp_path, ["dev-claen"], "http://127.0.0.1:9")

@@ -4,7 +4,7 @@ from tiny_audio import assert_one_clear_line, run_program, truncate, write_conf,
 
 from altpo_model.errors import UserError
 from manifests import Report
-from prepare_rwc import BadMidi, melody_notes, prepare_rwc
+from prepare_rwc import BadMidi, find_audio, language_of, melody_notes, prepare_rwc
 
 
 def write_midi(path, track_name="MELODY", tempo=500000):
@@ -56,6 +56,67 @@ def test_the_first_songs_by_name_train_and_a_left_out_song_keeps_its_place(corpu
     assert "RM-P002.flac" in named
 
 
+def add_songs(corpus, *names):
+    for song in names:
+        write_sine(corpus / "audio" / f"{song}.flac", 3.0)
+        write_midi(corpus / "smf" / f"{song}.SMF_SYNC.MID")
+
+
+def test_the_number_tells_japanese_from_english(corpus):
+    """By RWC's own list: No. 80 is sung in Japanese, No. 81 (How Deep Is Your Love?) and all after it in English."""
+    numbered = {song: language_of(f"RM-P{song:03d}") for song in (1, 80, 81, 100)}
+    assert numbered == {1: "Japanese", 80: "Japanese", 81: "English", 100: "English"}
+    assert [language_of(name) for name in ("RM-P000", "RM-P101", "RM-C001", "My song")] == [None] * 4
+    add_songs(corpus, "RM-P081")
+    manifests = prepare_rwc(corpus / "audio", corpus / "smf", train_songs=3)
+    languages = [[song.language for song in manifests[part]["supervisions"]] for part in ("train", "test")]
+    assert languages == [["Japanese"] * 3, ["English"]]
+
+
+def test_chosen_languages_are_divided_among_themselves_and_the_others_named(corpus):
+    add_songs(corpus, "RM-P081", "RM-P082", "Karaoke")
+    report = Report("rwc")
+    manifests = prepare_rwc(corpus / "audio", corpus / "smf", languages=["english"], train_songs=1, report=report)
+    songs = {part: [recording.id for recording in manifests[part]["recordings"]] for part in ("train", "test")}
+    assert songs == {"train": ["RM-P081"], "test": ["RM-P082"]}
+    assert report.left_out == {
+        "another language": [
+            "Karaoke: unknown, not RM-P001 to RM-P100",
+            "RM-P001: Japanese",
+            "RM-P002: Japanese",
+            "RM-P003: Japanese",
+        ]
+    }
+
+
+def test_a_song_that_rwc_does_not_know_is_taken_with_every_language(corpus):
+    add_songs(corpus, "Karaoke")
+    manifests = prepare_rwc(corpus / "audio", corpus / "smf", train_songs=1)
+    assert [(song.id, song.language) for song in manifests["train"]["supervisions"]] == [("Karaoke", None)]
+
+
+def test_audio_by_disc_and_track_is_found(tmp_path):
+    """Numbers, discs and tracks as in RWC's own list of songs."""
+    places = {
+        1: "m01/1",
+        16: "m01/16",
+        17: "m02/1",
+        64: "m04/16",
+        80: "m05/16",
+        81: "m06/1",
+        90: "m06/10",
+        100: "m07/10",
+    }
+    for place in places.values():
+        write_sine(tmp_path / f"rwc-p-{place}.wav", 0.1)
+    for stray in ("m06/11", "m07/0", "m01/cover"):  # the sixth disc has ten tracks
+        write_sine(tmp_path / f"rwc-p-{stray}.wav", 0.1)
+    write_sine(tmp_path / "rwc-p-m02/02.wav", 0.1)
+    found = {song: str(path.relative_to(tmp_path)) for song, path in find_audio(tmp_path).items()}
+    expected = {f"RM-P{number:03d}": f"rwc-p-{place}.wav" for number, place in places.items()}
+    assert found == {**expected, "RM-P018": "rwc-p-m02/02.wav"}
+
+
 def test_the_track_name_matches_in_any_case_and_tempo_changes_hold(tmp_path):
     write_midi(tmp_path / "a.mid", track_name="Vocal melody (main)", tempo=1000000)
     notes = melody_notes(tmp_path / "a.mid", "MELODY")
@@ -78,6 +139,7 @@ def test_broken_midi_and_missing_audio_are_named_and_left_out(corpus):
 
 
 def test_the_program_writes_both_parts_and_a_summary(corpus):
+    add_songs(corpus, "RM-P100")  # the conf's default is Japanese
     conf = write_conf(
         corpus,
         {
@@ -89,6 +151,7 @@ def test_the_program_writes_both_parts_and_a_summary(corpus):
     done = run_program("prepare_rwc", "--conf", conf)
     assert done.returncode == 0, done.stderr
     assert "train: 2 songs" in done.stdout and "test: 1 songs" in done.stdout
+    assert "another language: 1 (RM-P100: English)" in done.stdout
     for part in ("train", "test"):
         assert (corpus / f"data/manifests/rwc_recordings_{part}.jsonl.gz").is_file()
 

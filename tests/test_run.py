@@ -11,6 +11,9 @@ import soundfile
 import yaml
 from lhotse import CutSet, SupervisionSet, load_manifest, validate
 
+from altpo_model.ultrastar import format_ultrastar
+from altpo_model.ultrastar_export import ultrastar_song
+
 ROOT = Path(__file__).parents[1]
 
 SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 16, "dropout": 0.0}
@@ -163,6 +166,66 @@ def test_only_jamendo_with_the_models_of_a_finished_run(tiny, tmp_path):
     results = json.loads((tmp_path / "exp" / "results.json").read_text())
     whole_run = json.loads((exp / "results.json").read_text())
     assert results["wer"]["multitask"]["jamendo"] == whole_run["wer"]["multitask"]["jamendo"]
+
+
+@pytest.fixture(scope="module")
+def karaoke(tiny, tmp_path_factory):
+    """DALI's test songs as a person would have them: a folder a song, with an UltraStar text and the audio."""
+    _, data, _, _ = tiny
+    folder = tmp_path_factory.mktemp("karaoke")
+    test_songs = {cut.recording_id for cut in load_manifest(data / "cuts" / "dali_test.jsonl.gz")}
+    for song in load_manifest(data / "songs" / "dali_selected.jsonl.gz"):
+        if song.id in test_songs:
+            supervision = song.supervisions[0]
+            levels = [supervision.alignment[level] for level in ("word", "syllable", "note")]
+            tags = {"TITLE": song.id, "ARTIST": supervision.speaker, "LANGUAGE": "Englisch", "MP3": "audio.flac"}
+            place = folder / f'{song.id} - it\'s a "song"'
+            place.mkdir()
+            (place / "song.txt").write_text(format_ultrastar(ultrastar_song(*levels, tags=tags)), encoding="utf-8")
+            shutil.copy(data / "corpora" / "DALI" / "audio" / f"{song.id}.flac", place / "audio.flac")
+    assert list(folder.iterdir())
+    return folder
+
+
+def test_karaoke_songs_as_a_test_set_score_as_the_same_songs_of_dali(tiny, karaoke, tmp_path):
+    _, data, exp, _ = tiny
+    content = {
+        "base": str(ROOT / "conf" / "ultrastar.yaml"),
+        "data_dir": str(tmp_path / "data"),
+        "exp_dir": str(tmp_path / "exp"),
+        "trained": {"data_dir": str(data), "exp_dir": str(exp)},
+        "separation": {"model": str(data / "separator")},
+        "corpora": {"ultrastar": {"dir": str(karaoke)}},
+    }
+    (tmp_path / "u.yaml").write_text(yaml.safe_dump(content))
+    said = run("--conf", str(tmp_path / "u.yaml"))
+    assert "recipe.train" not in said
+    songs = [path.name.replace(" ", "_") for path in karaoke.iterdir()]
+    for song in songs:
+        assert f"  {song}: best shift" in said
+    results = json.loads((tmp_path / "exp" / "results.json").read_text())
+    whole_run = json.loads((exp / "results.json").read_text())
+    for system in ("baseline", "oracle", "multitask"):
+        assert set(results["songs"]["ultrastar"][system]) == set(songs)
+        ours, dali = results["wer"][system]["ultrastar"], whole_run["wer"][system]["dali"]
+        assert ours["greedy"]["corpus"] == pytest.approx(dali["greedy"]["corpus"], abs=10)
+    words = {row["words"] for row in results["songs"]["ultrastar"]["multitask"].values()}
+    assert words == {row["words"] for row in whole_run["songs"]["dali"]["multitask"].values()}
+    assert set(results["notes"]) == {"pitch_onset", "multitask"}
+    assert f"| {songs[0]} |" in (tmp_path / "exp" / "RESULTS.md").read_text()
+    assert (tmp_path / "exp" / "songs.csv").read_text().count("\n") == 1 + 4 * len(songs)
+
+
+def test_karaoke_songs_join_the_training_songs(tiny, karaoke, tmp_path):
+    """The last of those that use ``tiny``: it adds to its data."""
+    conf, data, _, _ = tiny
+    keys = (f"corpora.ultrastar.dir={karaoke}", "corpora.ultrastar.split=train", f"exp_dir={tmp_path / 'exp'}")
+    options = [part for key in keys for part in ("--set", key)]
+    said = run("--conf", str(conf), *options, "--stop-stage", "7", "--system", "pitch_onset")
+    segments = len(load_manifest(data / "cuts" / "ultrastar_train.jsonl.gz"))
+    assert f"ultrastar_train: {segments} segments" in said and segments > 0
+    assert not (data / "cuts" / "ultrastar_test.jsonl.gz").exists()
+    assert (tmp_path / "exp" / "pitch_onset" / "model.pt").is_file()
 
 
 @pytest.mark.parametrize(
