@@ -1,5 +1,6 @@
 """From what a corpus says about words and notes to Lhotse alignments that lie inside the audio."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from lhotse.supervision import AlignmentItem
 from altpo_model.text import normalize_text, scoring_text
 
 _DIGITS = 6  # microseconds
+OUT_OF_RANGE = "notes out of MIDI's range"  # a kind of `Losses.items`
 _NOTICEABLE = 1e-3  # seconds; a change of less is rounding
 _CONTINUATION = "~"  # in karaoke files and DALI: the note goes on with the syllable before it
 
@@ -121,9 +123,8 @@ def _normalised(items: Iterable[Timed], level: str, language: str | None, losses
     """The items with normalised symbols; one whose symbol has several words shares its time out by their letters."""
     result = []
     for item in items:
-        text, dropped = normalize_text(item.symbol, language)
+        parts, dropped = _parts(item.symbol, language)
         losses.characters.update(dropped)
-        parts = [part for part in text.split() if scoring_text(part)]
         if not parts:
             losses.items[f"{level} without letters"] += 1
             continue
@@ -133,6 +134,13 @@ def _normalised(items: Iterable[Timed], level: str, language: str | None, losses
             result.append(Timed(part, position, position + second * len(part)))
             position += second * len(part)
     return result
+
+
+@functools.lru_cache(maxsize=100_000)
+def _parts(symbol: str, language: str | None) -> tuple[list[str], Counter]:
+    """The words of a normalised symbol, and the characters that it lost."""
+    text, dropped = normalize_text(symbol, language)
+    return [part for part in text.split() if scoring_text(part)], dropped
 
 
 def _fitted(items: Iterable[Timed], name: str, duration: float, losses: Losses) -> list[AlignmentItem]:

@@ -1,19 +1,23 @@
 """Writing a corpus's manifests, and the account of what went into them."""
 
+import argparse
+import gzip
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate_recordings_and_supervisions
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate
 
 from alignments import Losses
 from altpo_model.config import argument_parser, config_from
 from altpo_model.errors import UserError
 from altpo_model.files import write_atomically
 
+_IN_MEMORY = 1000  # songs; a corpus of DALI's size takes more than 1 GB
 _NAMED = 10  # items of one reason that the summary names; the file beside the manifests names all
 
 Manifests = dict[str, dict[str, RecordingSet | SupervisionSet]]
@@ -49,16 +53,14 @@ class Report:
         told = f"{name}: {why.detail}" if why.detail else name
         self.left_out.setdefault(why.reason, []).append(" ".join(told.split()))  # a line each in the file
 
-    def sort_out(self, names: Iterable[str], results: Iterable[Prepared | LeftOut]) -> dict[str, Prepared]:
-        """The prepared songs by name; the others, and all losses, go into the report."""
-        prepared = {}
+    def sort_out(self, names: Iterable[str], results: Iterable[Prepared | LeftOut]) -> Iterator[Prepared]:
+        """The prepared songs, one by one; the others, and all losses, go into the report."""
         for name, result in zip(names, results, strict=True):
             if isinstance(result, LeftOut):
                 self.leave_out(name, result)
             else:
-                prepared[name] = result
                 self.losses.update(result.losses)
-        return prepared
+                yield result
 
     def summary(self) -> str:
         """One paragraph: counts and hours a split, then what was left out and why, with names."""
@@ -79,14 +81,20 @@ class Report:
         return text
 
 
-def run_preparation(corpus: str, description: str, prepare: Callable[..., Manifests], unit: str = "songs") -> None:
-    """The command line of ``prepare_<corpus>.py``.
+def preparation_parser(description: str) -> argparse.ArgumentParser:
+    """The command line of every ``prepare_<corpus>.py``."""
+    parser = argument_parser(description)
+    parser.add_argument("--num-jobs", type=int, metavar="N", help="processes (default: the conf's `jobs`)")
+    return parser
+
+
+def run_preparation(
+    corpus: str, arguments: argparse.Namespace, prepare: Callable[..., Manifests], unit: str = "songs"
+) -> None:
+    """What ``prepare_<corpus>.py`` does with the arguments of its `preparation_parser`.
 
     prepare: called with the corpus's section of the conf and the keywords output_dir, num_jobs and report.
     """
-    parser = argument_parser(description)
-    parser.add_argument("--num-jobs", type=int, metavar="N", help="processes (default: the conf's `jobs`)")
-    arguments = parser.parse_args()
     config = config_from(arguments)
     section = getattr(config.corpora, corpus)
     if section is None:
@@ -99,34 +107,47 @@ def run_preparation(corpus: str, description: str, prepare: Callable[..., Manife
 
 
 def finish_split(
-    corpus: str,
-    split: str,
-    recordings: Iterable[Recording],
-    supervisions: Iterable[SupervisionSegment],
-    output_dir: str | Path | None,
-    report: Report,
+    corpus: str, split: str, songs: Iterable[Prepared], output_dir: str | Path | None, report: Report
 ) -> dict[str, RecordingSet | SupervisionSet]:
-    """Sort by id, validate, write ``<corpus>_{recordings,supervisions}_<split>.jsonl.gz``, add to the report.
+    """Validate the songs, which come in order of their ids, and add them to the report.
 
-    ``output_dir`` may be None: nothing is written.
-
-    Raises UserError when nothing is left to write.
+    With an ``output_dir`` they are written, one by one, to ``<corpus>_{recordings,supervisions}_<split>.jsonl.gz``, and
+    what is left out by now to ``<corpus>_left_out.tsv``. The sets that are returned are in memory, unless they are
+    large and written: then they read their files, as Lhotse's lazy sets do.
+    Raises UserError when there is no song.
     """
-    recordings = RecordingSet.from_recordings(sorted(recordings, key=lambda recording: recording.id))
-    supervisions = SupervisionSet.from_segments(sorted(supervisions, key=lambda supervision: supervision.id))
-    if len(recordings) == 0:
-        reasons = "; ".join(f"{reason}: {len(names)}, such as {names[0]}" for reason, names in report.left_out.items())
-        raise UserError(f"{corpus} {split}: no {report.unit} to prepare ({reasons or 'the corpus has none'})")
-    validate_recordings_and_supervisions(recordings, supervisions)
-    words = sum(len(supervision.text.split()) for supervision in supervisions)
-    report.splits[split] = (len(recordings), sum(recording.duration for recording in recordings), words)
-    manifests = {"recordings": recordings, "supervisions": supervisions}
-    if output_dir is not None:
-        with ExitStack() as both:  # neither file takes its name before the other is written
-            for kind, manifest in manifests.items():
-                path = Path(output_dir) / f"{corpus}_{kind}_{split}.jsonl.gz"
-                manifest.to_file(both.enter_context(write_atomically(path)))
-    return manifests
+    kinds = {"recordings": RecordingSet, "supervisions": SupervisionSet}
+    names = {kind: f"{corpus}_{kind}_{split}.jsonl.gz" for kind in kinds}
+    kept: dict[str, list] = {kind: [] for kind in kinds}
+    count, seconds, words, last = 0, 0.0, 0, ""
+    with ExitStack() as files:  # neither file takes its name before the other is written
+        if output_dir is not None:
+            paths = {k: files.enter_context(write_atomically(Path(output_dir) / name)) for k, name in names.items()}
+            # Level 6 of gzip's 9, which is Lhotse's: a quarter of its time for 3 % more bytes.
+            streams = {k: files.enter_context(gzip.open(path, "wt", 6, "utf-8")) for k, path in paths.items()}
+        for recording, supervision, _ in songs:
+            validate(recording)
+            validate(supervision)
+            if not last < recording.id == supervision.recording_id:
+                raise ValueError(f"{corpus} {split}: {recording.id} is there twice, or out of order after {last}")
+            last = recording.id
+            count, seconds, words = count + 1, seconds + recording.duration, words + len(supervision.text.split())
+            for kind, item in (("recordings", recording), ("supervisions", supervision)):
+                if output_dir is None:
+                    kept[kind].append(item)
+                else:
+                    streams[kind].write(json.dumps(item.to_dict(), ensure_ascii=False) + "\n")
+        write_left_out(report, output_dir)
+        if not count:
+            reasons = (f"{reason}: {len(names)}, such as {names[0]}" for reason, names in report.left_out.items())
+            raise UserError(
+                f"{corpus} {split}: no {report.unit} to prepare ({'; '.join(reasons) or 'the corpus has none'})"
+            )
+    report.splits[split] = (count, seconds, words)
+    if output_dir is None:
+        return {"recordings": RecordingSet(kept["recordings"]), "supervisions": SupervisionSet(kept["supervisions"])}
+    lazy = {kind: kinds[kind].from_jsonl_lazy(Path(output_dir) / name) for kind, name in names.items()}
+    return lazy if count > _IN_MEMORY else {kind: manifest.to_eager() for kind, manifest in lazy.items()}
 
 
 def write_left_out(report: Report, output_dir: str | Path | None) -> None:

@@ -9,7 +9,7 @@ import functools
 from concurrent.futures import Executor
 from pathlib import Path
 
-from alignments import Losses, SongAnnotation, Timed, joined_syllables, midi_number, song_supervision
+from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, joined_syllables, midi_number, song_supervision
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes, language_name
 from audio_files import BrokenAudio, audio_by_name, checked_recording
@@ -30,8 +30,8 @@ from manifests import (
     Report,
     existing_dir,
     finish_split,
+    preparation_parser,
     run_preparation,
-    write_left_out,
 )
 from parallel import parallel_map
 
@@ -71,12 +71,14 @@ def prepare_dali(
     prepare = functools.partial(
         _prepare_song, audio=audio, timings=timings, known=known, languages=language_codes(languages)
     )
+    if known:
+        report.remarks.append(f"{len(known)} songs in the metadata")
+    if timings:
+        report.remarks.append(
+            f"times of {len(timings.keys() & files.keys())} annotations corrected by the ground truth"
+        )
     results = parallel_map(prepare, list(files.values()), "DALI", num_jobs, executor)
-    songs = report.sort_out(files, results)
-    _remark(report, known, timings, songs)
-    write_left_out(report, output_dir)
-    recordings, supervisions = ([getattr(s, kind) for s in songs.values()] for kind in ("recording", "supervision"))
-    return {"all": finish_split("dali", "all", recordings, supervisions, output_dir, report)}
+    return {"all": finish_split("dali", "all", report.sort_out(files, results), output_dir, report)}
 
 
 def _annotation_files(corpus_dir: Path, report: Report) -> dict[str, Path]:
@@ -91,14 +93,6 @@ def _annotation_files(corpus_dir: Path, report: Report) -> dict[str, Path]:
     if not files:
         raise UserError(f"{corpus_dir}: holds no <dali_id>.gz; set corpora.dali.dir to DALI's annotation folder")
     return files
-
-
-def _remark(report: Report, known: dict[str, DaliInfo], timings: dict[str, Timing], songs: dict[str, Prepared]) -> None:
-    if known:
-        report.remarks.append(f"{len(known)} songs in the metadata")
-    if timings:
-        there = len(timings.keys() & songs.keys())
-        report.remarks.append(f"{there} of the ground truth's {len(timings)} songs are here and have its times")
 
 
 def _prepare_song(
@@ -139,7 +133,7 @@ def _song_annotation(song: DaliAnnotation, language: str) -> tuple[SongAnnotatio
     for entry in song.notes:
         number = midi_number(sum(entry.frequencies) / 2)
         if number is None:
-            losses.items["notes out of MIDI's range"] += 1
+            losses.items[OUT_OF_RANGE] += 1
         else:
             notes.append(Timed(str(number), entry.start, entry.end))
     annotation = SongAnnotation(
@@ -157,7 +151,7 @@ def _song_annotation(song: DaliAnnotation, language: str) -> tuple[SongAnnotatio
 def main() -> None:
     run_preparation(
         "dali",
-        __doc__,
+        preparation_parser(__doc__).parse_args(),
         lambda dali, **common: prepare_dali(
             dali.dir, dali.audio_dir, dali.languages, dali.ground_truth, dali.metadata, **common
         ),

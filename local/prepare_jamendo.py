@@ -27,7 +27,16 @@ from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes
 from altpo_model.text import normalize_text
 from audio_files import BrokenAudio, audio_by_name, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
+from manifests import (
+    LeftOut,
+    Manifests,
+    Prepared,
+    Report,
+    existing_dir,
+    finish_split,
+    preparation_parser,
+    run_preparation,
+)
 from parallel import parallel_map
 
 _TABLE = "JamendoLyrics.csv"
@@ -83,15 +92,13 @@ def prepare_jamendo(
     mp3_dir = corpus_dir / "mp3"
     audio = audio_by_name(mp3_dir) if mp3_dir.is_dir() else {}
     prepare = functools.partial(_prepare_song, corpus_dir=corpus_dir, audio=audio)
-    outcomes = parallel_map(prepare, chosen, "JamendoLyrics", num_jobs, executor)
-    songs = report.sort_out([song.id for song in chosen], [outcome.result for outcome in outcomes]).values()
+    outcomes = list(parallel_map(prepare, chosen, "JamendoLyrics", num_jobs, executor))
+    songs = list(report.sort_out([song.id for song in chosen], [outcome.result for outcome in outcomes]))
     words = [outcome.words for outcome in outcomes if outcome.words is not None]
     report.remarks.append(f"{len(words)} songs with {sum(words)} words read")
     if untimed := sum(not song.supervision.alignment for song in songs):
         report.remarks.append(f"{untimed} songs have text without times")
-    write_left_out(report, output_dir)
-    recordings, supervisions = ([getattr(song, kind) for song in songs] for kind in ("recording", "supervision"))
-    return {"test": finish_split("jamendo", "test", recordings, supervisions, output_dir, report)}
+    return {"test": finish_split("jamendo", "test", songs, output_dir, report)}
 
 
 def list_songs(corpus_dir: Path) -> list[Song]:
@@ -217,7 +224,9 @@ def _read_table(path: Path) -> list[Song]:
 @exits_cleanly
 def main() -> None:
     run_preparation(
-        "jamendo", __doc__, lambda jamendo, **common: prepare_jamendo(jamendo.dir, jamendo.languages, **common)
+        "jamendo",
+        preparation_parser(__doc__).parse_args(),
+        lambda jamendo, **common: prepare_jamendo(jamendo.dir, jamendo.languages, **common),
     )
 
 

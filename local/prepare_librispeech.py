@@ -10,7 +10,6 @@ With --download (stage 0) it only fetches the configured parts that are not ther
 import http.client
 import shutil
 import socket
-import sys
 import tarfile
 import tempfile
 import zlib
@@ -23,11 +22,21 @@ from lhotse.recipes import download_librispeech as lhotse_download_librispeech
 from lhotse.recipes import prepare_librispeech as lhotse_prepare_librispeech
 from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH
 
-from altpo_model.config import LibriSpeech, argument_parser, config_from
+from alignments import Losses
+from altpo_model.config import LibriSpeech, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.text import normalize_text
 from audio_files import BrokenAudio, check_audio
-from manifests import LeftOut, Manifests, Report, existing_dir, finish_split, run_preparation, write_left_out
+from manifests import (
+    LeftOut,
+    Manifests,
+    Prepared,
+    Report,
+    existing_dir,
+    finish_split,
+    preparation_parser,
+    run_preparation,
+)
 from parallel import parallel_map
 
 _OPENSLR = "https://www.openslr.org/resources"
@@ -56,7 +65,6 @@ def prepare_librispeech(
     manifests = {}
     for part in dataset_parts:
         manifests[part] = _prepare_part(corpus_dir, part, output_dir, num_jobs, executor, report)
-    write_left_out(report, output_dir)
     return manifests
 
 
@@ -111,7 +119,7 @@ def _prepare_part(
 ) -> dict:
     transcripts = {path: _read_transcript(path, report) for path in sorted((corpus_dir / part).rglob("*.trans.txt"))}
     audio = [path.parent / f"{utterance}.flac" for path, lines in transcripts.items() for utterance in lines]
-    faults = parallel_map(_fault, audio, f"LibriSpeech {part}", num_jobs, executor)
+    faults = list(parallel_map(_fault, audio, f"LibriSpeech {part}", num_jobs, executor))
     for path, fault in zip(audio, faults, strict=True):
         if fault:
             report.leave_out(path.stem, LeftOut("broken audio", f"{path}, {fault}"))
@@ -119,7 +127,7 @@ def _prepare_part(
 
     # Lhotse's recipe stops at the first file that it cannot open and at a line without text. So it is shown a folder
     # of links to the sound files alone, beside transcripts of the usable lines.
-    recordings, supervisions = [], []
+    recordings, supervisions = {}, {}
     with tempfile.TemporaryDirectory(prefix="librispeech") as view:
         for path, lines in transcripts.items():
             kept = {utterance: text for utterance, text in lines.items() if utterance not in broken}
@@ -135,12 +143,13 @@ def _prepare_part(
             made = lhotse_prepare_librispeech(
                 view, alignments_dir=corpus_dir, dataset_parts=[part], num_jobs=max(num_jobs, 1)
             )[part]
-            recordings = [_moved(recording, Path(view), corpus_dir) for recording in made["recordings"]]
-            supervisions = list(made["supervisions"])
-    for supervision in supervisions:
+            recordings = {r.id: _moved(r, Path(view), corpus_dir) for r in made["recordings"]}
+            supervisions = {supervision.recording_id: supervision for supervision in made["supervisions"]}
+    for supervision in supervisions.values():
         supervision.text, dropped = normalize_text(supervision.text)
         report.losses.characters.update(dropped)
-    return finish_split("librispeech", part, recordings, supervisions, output_dir, report)
+    utterances = [Prepared(recordings[name], supervisions[name], Losses()) for name in sorted(recordings)]
+    return finish_split("librispeech", part, utterances, output_dir, report)
 
 
 def _read_transcript(path: Path, report: Report) -> dict[str, str]:
@@ -179,28 +188,27 @@ def _moved(recording: Recording, view: Path, corpus_dir: Path) -> Recording:
 
 @exits_cleanly
 def main() -> None:
-    if "--download" in sys.argv[1:]:
-        _download()
+    parser = preparation_parser(__doc__)
+    parser.add_argument("--download", action="store_true", help="fetch the configured parts that are not there")
+    parser.add_argument("--mirror", default=_OPENSLR, metavar="URL", help="where from (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.download:
+        _download(config_from(arguments).corpora.librispeech, arguments.mirror)
         return
     run_preparation(
         "librispeech",
-        __doc__,
+        arguments,
         lambda librispeech, **common: prepare_librispeech(librispeech.dir, configured_parts(librispeech), **common),
         unit="utterances",
     )
 
 
-def _download() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--download", action="store_true", help="fetch the configured parts that are not there")
-    parser.add_argument("--mirror", default=_OPENSLR, metavar="URL", help="where from (default: %(default)s)")
-    arguments = parser.parse_args()
-    librispeech = config_from(arguments).corpora.librispeech
+def _download(librispeech: LibriSpeech | None, mirror: str) -> None:
     if librispeech is None:
         print("librispeech: not in this run (corpora.librispeech is null).")
         return
     parts = configured_parts(librispeech)
-    fetched = download_parts(librispeech.dir, parts, arguments.mirror)
+    fetched = download_parts(librispeech.dir, parts, mirror)
     print(f"librispeech: fetched {', '.join(fetched) or 'nothing'}, {len(parts) - len(fetched)} parts were there.")
 
 

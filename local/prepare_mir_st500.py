@@ -18,10 +18,19 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from alignments import Losses, SongAnnotation, Timed, song_supervision
+from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, song_supervision
 from altpo_model.errors import UserError, exits_cleanly
 from audio_files import BrokenAudio, audio_by_name, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
+from manifests import (
+    LeftOut,
+    Manifests,
+    Prepared,
+    Report,
+    existing_dir,
+    finish_split,
+    preparation_parser,
+    run_preparation,
+)
 from parallel import parallel_map
 
 _HOME = "github.com/york135/singing_transcription_ICASSP2021"
@@ -62,14 +71,12 @@ def prepare_mir_st500(
     chosen = sorted(numbers, key=numbers.get)
     prepare = functools.partial(_prepare_song, audio=audio)
     results = parallel_map(prepare, [(song, songs[song]) for song in chosen], "MIR-ST500", num_jobs, executor)
-    prepared = report.sort_out(map(recording_id, chosen), results)
-    write_left_out(report, output_dir)
+    prepared = {song.recording.id: song for song in report.sort_out(map(recording_id, chosen), results)}
     manifests = {}
     for part in _PARTS:
         names = [recording_id(song) for song in chosen if (numbers[song] <= train_songs) == (part == "train")]
-        recordings = [prepared[name].recording for name in names if name in prepared]
-        supervisions = [prepared[name].supervision for name in names if name in prepared]
-        manifests[part] = finish_split("mir_st500", part, recordings, supervisions, output_dir, report)
+        kept = sorted((prepared[name] for name in names if name in prepared), key=lambda song: song.recording.id)
+        manifests[part] = finish_split("mir_st500", part, kept, output_dir, report)
     return manifests
 
 
@@ -105,7 +112,7 @@ def read_notes(notes: Any) -> tuple[list[Timed], Losses]:
             raise BadAnnotation(f"note {index} is {_shown(note)}, not [onset, offset, MIDI number]")
         onset, offset, pitch = map(_float, note)
         if not math.isfinite(pitch) or not 0 <= round(pitch) <= 127:
-            losses.items["notes out of MIDI's range"] += 1
+            losses.items[OUT_OF_RANGE] += 1
         else:
             kept.append(Timed(str(round(pitch)), onset, offset))
     return kept, losses
@@ -156,7 +163,7 @@ def _shown(value: Any) -> str:
 def main() -> None:
     run_preparation(
         "mir_st500",
-        __doc__,
+        preparation_parser(__doc__).parse_args(),
         lambda mir_st500, **common: prepare_mir_st500(
             mir_st500.annotation, mir_st500.audio_dir, mir_st500.train_songs, **common
         ),

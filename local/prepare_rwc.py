@@ -20,7 +20,16 @@ from alignments import SongAnnotation, Timed, song_supervision
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes
 from audio_files import BrokenAudio, audio_by_name, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
+from manifests import (
+    LeftOut,
+    Manifests,
+    Prepared,
+    Report,
+    existing_dir,
+    finish_split,
+    preparation_parser,
+    run_preparation,
+)
 from parallel import parallel_map
 
 _MIDI_SUFFIXES = {".mid", ".midi"}
@@ -74,13 +83,12 @@ def prepare_rwc(
         else:
             report.leave_out(song, LeftOut("another language", language or "unknown, not RM-P001 to RM-P100"))
     prepare = functools.partial(_prepare_song, audio=audio, midi_files=midi_files, melody_track=melody_track)
-    prepared = report.sort_out(songs, parallel_map(prepare, songs, "RWC", num_jobs, executor))
-    write_left_out(report, output_dir)
+    results = parallel_map(prepare, songs, "RWC", num_jobs, executor)
+    prepared = {song.recording.id: song for song in report.sort_out(songs, results)}
     manifests = {}
     for part, names in (("train", songs[:train_songs]), ("test", songs[train_songs:])):
-        recordings = [prepared[name].recording for name in names if name in prepared]
-        supervisions = [prepared[name].supervision for name in names if name in prepared]
-        manifests[part] = finish_split("rwc", part, recordings, supervisions, output_dir, report)
+        kept = [prepared[name] for name in names if name in prepared]
+        manifests[part] = finish_split("rwc", part, kept, output_dir, report)
     return manifests
 
 
@@ -143,7 +151,7 @@ def _prepare_song(
 def main() -> None:
     run_preparation(
         "rwc",
-        __doc__,
+        preparation_parser(__doc__).parse_args(),
         lambda rwc, **common: prepare_rwc(
             rwc.audio_dir, rwc.annotation_dir, rwc.melody_track, rwc.languages, rwc.train_songs, **common
         ),

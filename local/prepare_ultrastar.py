@@ -16,7 +16,7 @@ import unicodedata
 from concurrent.futures import Executor
 from pathlib import Path
 
-from alignments import Losses, SongAnnotation, Timed, song_supervision
+from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, song_supervision
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes, language_name
 from altpo_model.ultrastar import (
@@ -30,7 +30,16 @@ from altpo_model.ultrastar import (
     timed_lyrics,
 )
 from audio_files import AUDIO_SUFFIXES, BrokenAudio, checked_recording
-from manifests import LeftOut, Manifests, Prepared, Report, existing_dir, finish_split, run_preparation, write_left_out
+from manifests import (
+    LeftOut,
+    Manifests,
+    Prepared,
+    Report,
+    existing_dir,
+    finish_split,
+    preparation_parser,
+    run_preparation,
+)
 from parallel import parallel_map
 
 _MAX_BYTES = 4 * MAX_CHARACTERS  # of a text; no encoding needs more
@@ -73,13 +82,9 @@ def prepare_ultrastar(
             songs[song] = path
     if not songs and not report.left_out:
         raise UserError(f"{corpus_dir}: holds no UltraStar text (.txt with #TITLE, #BPM and notes)")
-    results = parallel_map(
-        functools.partial(_prepare_song, languages=codes), list(songs.items()), "UltraStar", num_jobs, executor
-    )
-    prepared = report.sort_out(songs, results).values()
-    write_left_out(report, output_dir)
-    recordings, supervisions = ([getattr(song, kind) for song in prepared] for kind in ("recording", "supervision"))
-    return {"all": finish_split("ultrastar", "all", recordings, supervisions, output_dir, report)}
+    prepare = functools.partial(_prepare_song, languages=codes)
+    results = parallel_map(prepare, sorted(songs.items()), "UltraStar", num_jobs, executor)
+    return {"all": finish_split("ultrastar", "all", report.sort_out(sorted(songs), results), output_dir, report)}
 
 
 def song_id(text_file: Path, corpus_dir: Path) -> str:
@@ -157,7 +162,7 @@ def _song_annotation(name: str, song: UltraStarSong) -> tuple[SongAnnotation, Lo
             kind: count
             for kind, count in {
                 "notes without a pitch (freestyle or rap)": sum(note.kind not in PITCHED for note in song.notes()),
-                "notes out of MIDI's range": len(lyrics.notes) - len(notes),
+                OUT_OF_RANGE: len(lyrics.notes) - len(notes),
                 "lines not understood": len(song.unread_lines),
             }.items()
             if count
@@ -263,7 +268,7 @@ def _one_line(text: object) -> str:
 def main() -> None:
     run_preparation(
         "ultrastar",
-        __doc__,
+        preparation_parser(__doc__).parse_args(),
         lambda ultrastar, **common: prepare_ultrastar(ultrastar.dir, ultrastar.languages, **common),
     )
 

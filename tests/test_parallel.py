@@ -56,20 +56,20 @@ def test_a_dask_cluster_gives_what_one_process_gives(corpus, dask_executor):
 def test_a_process_that_dies_is_one_clear_line():
     for options in ({"num_jobs": 2}, {"executor": ProcessPoolExecutor(2)}):
         with pytest.raises(UserError, match="^songs: a worker died") as caught:
-            parallel_map(os._exit, [1, 1], "songs", **options)
+            list(parallel_map(os._exit, [1, 1], "songs", **options))
         assert "\n" not in str(caught.value)
 
 
 def test_a_dask_worker_that_dies_is_one_clear_line(dask_executor):
     with pytest.raises(UserError, match="^songs: a worker died"):
-        parallel_map(os._exit, [1], "songs", executor=dask_executor)
+        list(parallel_map(os._exit, [1], "songs", executor=dask_executor))
 
 
 def test_an_error_of_the_function_stays_itself():
     with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="invalid literal"):
-        parallel_map(int, ["1", "one"], "numbers", executor=threads)
+        list(parallel_map(int, ["1", "one"], "numbers", executor=threads))
 
 
 def test_results_keep_the_order_of_the_items():
     with ThreadPoolExecutor(4) as threads:
-        assert parallel_map(str, range(1000), "numbers", 4, threads) == [str(number) for number in range(1000)]
+        assert list(parallel_map(str, range(1000), "numbers", 4, threads)) == [str(number) for number in range(1000)]
