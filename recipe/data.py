@@ -114,7 +114,8 @@ def filter_rows(config: Config) -> dict[str, dict[str, float]]:
         if path and Path(path).is_file():
             with Path(path).open(newline="", encoding="utf-8-sig") as stream:
                 for row in csv.DictReader(stream):
-                    rows[row.pop("")] = {column: float(value) for column, value in row.items()}
+                    song = row.pop("")
+                    rows[song] = {column: float(value) for column, value in row.items()}
     return rows
 
 

@@ -87,7 +87,7 @@ def make_corpus(folder: Path, songs: int, audio: Path | None) -> None:
         shutil.copy(audio, source)
     put = shutil.copy if audio is None else os.link
     names = [f"{number:032x}" for number in range(songs)]
-    parallel_map(functools.partial(write_annotation, folder=folder / "annotations"), names, "annotations", 2)
+    list(parallel_map(functools.partial(write_annotation, folder=folder / "annotations"), names, "annotations", 2))
     for name in names:
         put(source, folder / "audio" / f"{name}{source.suffix}")
 
