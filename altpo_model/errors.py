@@ -2,11 +2,15 @@
 
 import errno
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
 
-_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_WRITING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
+}
 
 
 class UserError(Exception):
@@ -25,6 +29,9 @@ def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapped() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names and lyrics have characters that a terminal may not have
+                stream.reconfigure(errors="backslashreplace")
         try:
             main()
         except UserError as error:

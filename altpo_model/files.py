@@ -18,5 +18,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename2 or error.filename or str(path)  # a full disk does not say what was written
+        raise
     finally:
         temporary.unlink(missing_ok=True)

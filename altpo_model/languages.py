@@ -9,6 +9,7 @@ import langcodes
 from altpo_model.errors import UserError
 
 _NO_LANGUAGE = {"mul", "mis", "und", "zxx"}  # several, uncoded, undetermined, none
+_LONGEST = 100  # characters of a name
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})*")
 
 
@@ -19,7 +20,7 @@ def language_code(name: str | None) -> str | None:
     Of several ("English, Spanish") the first counts. None where there is no name or nobody knows it.
     """
     first = re.split(r"[,;/|]", name or "")[0].strip()
-    if not first:
+    if not (first.isprintable() and 0 < len(first) <= _LONGEST):  # langcodes fails at a NUL, and is slow on long texts
         return None
     try:
         # A code before a name: "en" is also what the Enets language is called somewhere.

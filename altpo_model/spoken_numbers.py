@@ -54,7 +54,8 @@ def _is_digit(character: str) -> bool:
 @functools.cache
 def _number(digits: str, code: str) -> str:
     if "," in digits:
-        return _words(digits.replace(",", "") if code == "en" else digits.replace(",", "."), "cardinal", code)
+        thousands = code == "en" or digits.count(",") > 1
+        return _words(digits.replace(",", "" if thousands else "."), "cardinal", code)
     if "." in digits:
         return _words(digits, "cardinal", code)
     if len(digits) > _LONGEST or (digits[0] == "0" and len(digits) > 1):
@@ -70,6 +71,11 @@ def _decade(digits: str) -> str:
 
 def _words(number: str, kind: str, code: str) -> str:
     convert: Callable = num2words.num2words
-    if len(number) > 2 * _LONGEST:  # nobody sings the name of so large a number
+    longest = _LONGEST if "." in number else 2 * _LONGEST  # nobody sings the name of a larger number
+    if len(number.partition(".")[0]) > longest or len(number) > 2 * _LONGEST:
         return " ".join(convert(int(digit), lang=code) for digit in number if digit.isdigit())
-    return convert(Decimal(number) if "." in number else int(number), to=kind, lang=code)
+    value = Decimal(number) if "." in number else int(number)
+    try:
+        return convert(value, to=kind, lang=code)
+    except Exception:  # num2words cannot say every number in every language, and fails in many ways
+        return convert(value, to=kind, lang="en")

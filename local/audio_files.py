@@ -7,6 +7,7 @@ A file that was cut short is found out by what it says of its own length. An MP3
 an Ogg that was cut between two pages say nothing of it: these just end earlier, and nobody can tell.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -58,8 +59,10 @@ def check_audio(path: Path) -> AudioInfo:
     The header of a truncated file is whole and promises the full length; its end is what is missing. So the end tells,
     at a small part of the cost of decoding everything. What has no such header is decoded.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BrokenAudio("no such file")
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise BrokenAudio("its name is not Unicode")
     if path.stat().st_size == 0:
         raise BrokenAudio("an empty file")
     audio = _sound_file(path)

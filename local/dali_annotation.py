@@ -15,8 +15,9 @@ import io
 import json
 import math
 import pickle
+import pickletools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from typing import Any
 from altpo_model.errors import UserError
 
 MAX_BYTES = 64 * 2**20  # of one unpacked file; the largest of DALI has about 1 MiB
+MAX_ENTRIES = 50_000  # words, notes ... of one song: parts that a pickle has once may stand in many places
+MAX_TEXT = 10_000  # characters of one text
 
 
 class BadAnnotation(Exception):
@@ -98,6 +101,7 @@ def read_pickle(path: Path) -> Any:
     _check_size(len(data))
     unpickler = _PlainUnpickler(data)
     try:
+        _check_memo(data)
         content = unpickler.load()
     except BadAnnotation:
         raise
@@ -177,7 +181,10 @@ def corrected(song: DaliAnnotation, timing: Timing) -> DaliAnnotation:
     def all_moved(entries: list[Entry]) -> list[Entry]:
         return [replace(entry, start=moved(entry.start), end=moved(entry.end)) for entry in entries]
 
-    return replace(song, timing=timing, notes=all_moved(song.notes), words=all_moved(song.words))
+    try:
+        return replace(song, timing=timing, notes=all_moved(song.notes), words=all_moved(song.words))
+    except (ArithmeticError, ValueError):  # a beat beyond every float, or none
+        raise BadAnnotation(f"its times cannot be put on a grid of {song.timing} or {timing}") from None
 
 
 def _read_json(path: Path) -> Any:
@@ -194,21 +201,27 @@ def _levels(annotations: dict) -> tuple[list[Entry], list[Entry]]:
     """Words and notes. The horizontal kind lists each level; in the vertical one, a text is the list of its parts."""
     kind, annot = annotations["type"], annotations["annot"]
     if kind == "horizontal":
-        return [_entry(item) for item in annot["words"]], [_entry(item) for item in annot["notes"]]
+        return [_entry(item) for item in _bounded(annot["words"])], [_entry(item) for item in _bounded(annot["notes"])]
     if kind != "vertical":
         raise BadAnnotation("its annotation is neither horizontal nor vertical")
     words, notes = [], []
     for word in _vertical_words(annot["hierarchical"]):
-        sung = [_entry(item) for item in word["text"]]
+        sung = [_entry(item) for item in _bounded(word["text"])]
         notes += sung
+        _check_entries(len(notes) + sum(len(note.text) for note in sung))
         words.append(_entry({**word, "text": "".join(note.text for note in sung)}))
     return words, notes
 
 
 def _vertical_words(paragraphs: list) -> Iterator[dict]:
-    for paragraph in paragraphs:
-        for line in paragraph["text"]:
-            yield from line["text"]
+    lines = _bounded(line for paragraph in paragraphs for line in paragraph["text"])
+    return _bounded(word for line in lines for word in line["text"])
+
+
+def _bounded(items: Iterable) -> Iterator:
+    for number, item in enumerate(items):
+        _check_entries(number)
+        yield item
 
 
 def _entry(item: dict) -> Entry:
@@ -220,7 +233,21 @@ def _entry(item: dict) -> Entry:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where a text should be")
-    return value
+    if len(value) > MAX_TEXT:
+        raise BadAnnotation(f"refused: a text in it has more than {MAX_TEXT} characters")
+    return value.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written
+
+
+def _check_entries(number: int) -> None:
+    if number > MAX_ENTRIES:
+        raise BadAnnotation(f"refused: it has more than {MAX_ENTRIES} words, notes or letters in a word")
+
+
+def _check_memo(data: bytes) -> None:
+    """Python's unpickler makes room for the place in its memo that a pickle names, up to 64 GiB."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+            raise BadAnnotation("refused: it asks for more memory than its data can need")
 
 
 def _check_size(size: int) -> None:

@@ -51,6 +51,7 @@ class Report:
 
     def leave_out(self, name: str, why: LeftOut) -> None:
         told = f"{name}: {why.detail}" if why.detail else name
+        told = told.encode("utf-8", "replace").decode("utf-8")  # a file's name may be no Unicode
         self.left_out.setdefault(why.reason, []).append(" ".join(told.split()))  # a line each in the file
 
     def sort_out(self, names: Iterable[str], results: Iterable[Prepared | LeftOut]) -> Iterator[Prepared]:

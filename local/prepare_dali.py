@@ -6,6 +6,7 @@ the parts are divided later.
 """
 
 import functools
+import unicodedata
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -87,12 +88,13 @@ def _annotation_files(corpus_dir: Path, report: Report) -> dict[str, Path]:
     for path in sorted(corpus_dir.iterdir()):
         if path.suffix not in _SUFFIXES or path.name.startswith("."):
             continue
-        if path.stem in files:
-            report.leave_out(path.name, LeftOut("second annotation of a song", f"{files[path.stem].name} is read"))
-        files.setdefault(path.stem, path)
+        song = unicodedata.normalize("NFC", path.stem)
+        if song in files:
+            report.leave_out(path.name, LeftOut("second annotation of a song", f"{files[song].name} is read"))
+        files.setdefault(song, path)
     if not files:
         raise UserError(f"{corpus_dir}: holds no <dali_id>.gz; set corpora.dali.dir to DALI's annotation folder")
-    return files
+    return dict(sorted(files.items()))
 
 
 def _prepare_song(
@@ -102,23 +104,24 @@ def _prepare_song(
     known: dict[str, DaliInfo],
     languages: set[str] | None,
 ) -> Prepared | LeftOut:
+    name = unicodedata.normalize("NFC", path.stem)
     try:
         song = read_annotation(path)
-        if song.id != path.stem:
+        if unicodedata.normalize("NFC", song.id) != name:
             raise BadAnnotation(f"its id is {song.id}")
-        if path.stem in timings:
-            song = corrected(song, timings[path.stem])
+        if name in timings:
+            song = corrected(song, timings[name])
     except BadAnnotation as error:
         return LeftOut("broken annotation", str(error))
-    language = song.language or (known[song.id].language if song.id in known else "")
+    language = song.language or (known[name].language if name in known else "")
     if languages is not None and language_code(language) not in languages:
         return LeftOut("another language", language or "none given")
-    if path.stem not in audio:
+    if name not in audio:
         return LeftOut("no audio", f"{song.artist} - {song.title}")
     try:
-        recording = checked_recording(audio[path.stem], path.stem)
+        recording = checked_recording(audio[name], name)
     except BrokenAudio as error:
-        return LeftOut("broken audio", f"{audio[path.stem].name}, {error}")
+        return LeftOut("broken audio", f"{audio[name].name}, {error}")
     annotation, losses = _song_annotation(song, language)
     supervision, losses = song_supervision(annotation, recording, losses)
     if not supervision.text:

@@ -83,8 +83,12 @@ def prepare_jamendo(
     report = report if report is not None else Report("jamendo")
     corpus_dir = existing_dir(corpus_dir, "corpora.jamendo.dir")
     codes = language_codes(languages)
-    chosen = []
+    chosen, ids = [], set()
     for song in list_songs(corpus_dir):
+        if song.id in ids:
+            report.leave_out(song.id, LeftOut("duplicate id", f"{song.name}, a second time"))
+            continue
+        ids.add(song.id)
         if codes is None or language_code(song.language) in codes:
             chosen.append(song)
         else:
@@ -102,7 +106,7 @@ def prepare_jamendo(
 
 
 def list_songs(corpus_dir: Path) -> list[Song]:
-    """The songs of either layout, by id. Raises UserError when the folder is of neither."""
+    """The songs of either layout by id; one may be there twice. Raises UserError when the folder is of neither."""
     if (corpus_dir / _TABLE).is_file():
         songs = _read_table(corpus_dir / _TABLE)
     else:
@@ -114,29 +118,26 @@ def list_songs(corpus_dir: Path) -> list[Song]:
                 f"{corpus_dir}: neither {_TABLE} (the present layout) nor lyrics/<song>{_RAW} (the first one, of 20 "
                 "English songs) is there; set corpora.jamendo.dir to the folder that holds one of them"
             )
-    by_id: dict[str, Song] = {}
-    for song in songs:
-        by_id.setdefault(song.id, song)
-    return [by_id[song] for song in sorted(by_id)]
+    return sorted(songs, key=lambda song: song.id)
 
 
 def read_words(corpus_dir: Path, song: str) -> list[str]:
     """The words of one song as the files have them. Raises BadAnnotation."""
-    words_file = corpus_dir / "lyrics" / f"{song}.words.txt"
-    lyrics_file = corpus_dir / "lyrics" / f"{song}{_RAW}"
     try:
+        words_file = _file(corpus_dir / "lyrics", f"{song}.words.txt")
+        lyrics_file = _file(corpus_dir / "lyrics", f"{song}{_RAW}")
         if words_file.is_file() or not lyrics_file.is_file():
             return [line.strip() for line in words_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         return lyrics_file.read_text(encoding="utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadAnnotation(f"its words cannot be read: {type(error).__name__}: {error}") from None
 
 
 def read_times(corpus_dir: Path, song: str) -> list[tuple[float, float]] | None:
     """The start and end of each word in seconds; None where the song has no file of them. Raises BadAnnotation."""
-    table = corpus_dir / "annotations" / "words" / f"{song}.csv"
-    onsets = corpus_dir / "annotations" / f"{song}.wordonset.txt"
     try:
+        table = _file(corpus_dir / "annotations" / "words", f"{song}.csv")
+        onsets = _file(corpus_dir / "annotations", f"{song}.wordonset.txt")
         if table.is_file():
             with table.open(encoding="utf-8-sig", newline="") as stream:
                 rows = list(csv.DictReader(stream))
@@ -147,9 +148,15 @@ def read_times(corpus_dir: Path, song: str) -> list[tuple[float, float]] | None:
         if onsets.is_file():
             starts = [float(line) for line in onsets.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
             return _with_ends(starts, [math.nan] * len(starts))
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise BadAnnotation(f"its times cannot be read: {type(error).__name__}: {error}") from None
     return None
+
+
+def _file(folder: Path, name: str) -> Path:
+    """The file of that name, its name being in whichever Unicode form."""
+    names = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return next((folder / form for form in names if (folder / form).is_file()), folder / name)
 
 
 def _with_ends(starts: list[float], line_ends: list[float]) -> list[tuple[float, float]]:

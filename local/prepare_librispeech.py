@@ -8,6 +8,7 @@ With --download (stage 0) it only fetches the configured parts that are not ther
 """
 
 import http.client
+import itertools
 import shutil
 import socket
 import tarfile
@@ -117,29 +118,26 @@ def _download_part(corpus_dir: Path, part: str, base_url: str) -> None:
 def _prepare_part(
     corpus_dir: Path, part: str, output_dir: str | Path | None, num_jobs: int, executor: Executor | None, report: Report
 ) -> dict:
-    transcripts = {path: _read_transcript(path, report) for path in sorted((corpus_dir / part).rglob("*.trans.txt"))}
-    audio = [path.parent / f"{utterance}.flac" for path, lines in transcripts.items() for utterance in lines]
-    faults = list(parallel_map(_fault, audio, f"LibriSpeech {part}", num_jobs, executor))
-    for path, fault in zip(audio, faults, strict=True):
+    texts = _read_transcripts(corpus_dir / part, report)
+    usable = []
+    for path, fault in zip(texts, parallel_map(_fault, texts, f"LibriSpeech {part}", num_jobs, executor), strict=True):
         if fault:
             report.leave_out(path.stem, LeftOut("broken audio", f"{path}, {fault}"))
-    broken = {path.stem for path, fault in zip(audio, faults, strict=True) if fault}
+        else:
+            usable.append(path)
 
     # Lhotse's recipe stops at the first file that it cannot open and at a line without text. So it is shown a folder
     # of links to the sound files alone, beside transcripts of the usable lines.
     recordings, supervisions = {}, {}
     with tempfile.TemporaryDirectory(prefix="librispeech") as view:
-        for path, lines in transcripts.items():
-            kept = {utterance: text for utterance, text in lines.items() if utterance not in broken}
-            if not kept:
-                continue
-            chapter = Path(view) / path.parent.relative_to(corpus_dir)
-            chapter.mkdir(parents=True, exist_ok=True)
-            transcript = "".join(f"{utterance} {text}\n" for utterance, text in kept.items())
-            (chapter / path.name).write_text(transcript, encoding="utf-8")
-            for utterance in kept:
-                (chapter / f"{utterance}.flac").symlink_to((path.parent / f"{utterance}.flac").resolve())
-        if any(Path(view).iterdir()):
+        for folder, paths in itertools.groupby(sorted(usable), key=lambda path: path.parent):
+            chapter = Path(view) / folder.relative_to(corpus_dir)
+            chapter.mkdir(parents=True)
+            with (chapter / "chapter.trans.txt").open("w", encoding="utf-8") as transcript:
+                for path in paths:
+                    transcript.write(f"{path.stem} {texts[path]}\n")
+                    (chapter / path.name).symlink_to(path.resolve())
+        if usable:
             made = lhotse_prepare_librispeech(
                 view, alignments_dir=corpus_dir, dataset_parts=[part], num_jobs=max(num_jobs, 1)
             )[part]
@@ -152,21 +150,34 @@ def _prepare_part(
     return finish_split("librispeech", part, utterances, output_dir, report)
 
 
-def _read_transcript(path: Path, report: Report) -> dict[str, str]:
-    """Utterance id -> text of one ``.trans.txt``; lines without a usable text are left out and reported."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        report.leave_out(str(path), LeftOut("unreadable transcript", str(error)))
-        return {}
-    utterances = {}
-    for line in lines:
-        utterance, _, text = line.strip().partition(" ")
-        if normalize_text(text)[0]:
-            utterances[utterance] = " ".join(text.split())
-        elif utterance:
-            report.leave_out(utterance, LeftOut("no text", str(path)))
-    return utterances
+def _read_transcripts(folder: Path, report: Report) -> dict[Path, str]:
+    """Sound file -> text, of one part. What is no utterance with a text, or has no line, is left out and reported."""
+    texts: dict[Path, str] = {}
+    for transcript in sorted(folder.rglob("*.trans.txt")):
+        try:
+            lines = transcript.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            report.leave_out(str(transcript), LeftOut("unreadable transcript", str(error)))
+            continue
+        for line in lines:
+            utterance, _, text = line.strip().partition(" ")
+            path = transcript.parent / f"{utterance}.flac"
+            if not utterance:
+                continue
+            # Lhotse looks for 84-121123-0001 in the folder 84/121123.
+            if Path(utterance).name != utterance or path.parent != folder / Path(utterance.replace("-", "/")).parent:
+                report.leave_out(utterance, LeftOut("no utterance of its folder", str(transcript)))
+            elif path in texts:
+                report.leave_out(utterance, LeftOut("second line of an utterance", str(transcript)))
+            else:
+                texts[path] = " ".join(text.split()) if normalize_text(text)[0] else ""
+    for path in sorted(folder.rglob("*.flac")):
+        if path not in texts:
+            report.leave_out(path.stem, LeftOut("no line in a transcript", str(path)))
+    for path in [path for path, text in texts.items() if not text]:
+        report.leave_out(path.stem, LeftOut("no text", str(path)))
+        del texts[path]
+    return texts
 
 
 def _fault(path: Path) -> str | None:

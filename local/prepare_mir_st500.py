@@ -155,7 +155,10 @@ def _float(value: int | float) -> float:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "a deep nest"
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 

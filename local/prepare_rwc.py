@@ -9,6 +9,7 @@ Source of the annotation: Goto, "AIST annotation for the RWC music database" (IS
 
 import functools
 import re
+import unicodedata
 import warnings
 from concurrent.futures import Executor
 from itertools import pairwise
@@ -67,11 +68,14 @@ def prepare_rwc(
     report = report if report is not None else Report("rwc")
     audio = find_audio(existing_dir(audio_dir, "corpora.rwc.audio_dir"))
     annotation_dir = existing_dir(annotation_dir, "corpora.rwc.annotation_dir")
-    midi_files = {
-        path.name.split(".")[0]: path
-        for path in sorted(annotation_dir.iterdir())
-        if path.suffix.lower() in _MIDI_SUFFIXES and not path.name.startswith(".")
-    }
+    midi_files: dict[str, Path] = {}
+    for path in sorted(annotation_dir.iterdir()):
+        if path.suffix.lower() not in _MIDI_SUFFIXES or path.name.startswith("."):
+            continue
+        song = unicodedata.normalize("NFC", path.name.split(".")[0])
+        if song in midi_files:
+            report.leave_out(path.name, LeftOut("second annotation of a song", f"{midi_files[song].name} is read"))
+        midi_files.setdefault(song, path)
     if not midi_files:
         raise UserError(f"{annotation_dir}: no MIDI file; set corpora.rwc.annotation_dir to RWC's SMF_SYNC folder")
     codes = language_codes(languages)

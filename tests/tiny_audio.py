@@ -45,7 +45,7 @@ def run_program(name: str, *arguments: object) -> subprocess.CompletedProcess:
 
 def assert_one_clear_line(done: subprocess.CompletedProcess, *words: str) -> None:
     """The program failed with one line for the user that has ``words`` in it."""
-    lines = [line for line in done.stderr.splitlines() if "|" not in line]  # progress bars apart
+    lines = [line for line in done.stderr.splitlines() if line and "|" not in line]  # progress bars apart
     assert done.returncode == 1 and len(lines) == 1, done.stderr
     if missing := [word for word in words if word not in lines[0]]:
         pytest.fail(f"{missing} not in: {lines[0]}")
