@@ -194,11 +194,21 @@ fi
 for system in speech $systems; do
     if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
         --after 1-librispeech --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/audio" \
-        "$data_dir"/cuts/{librispeech,dali,ultrastar,jamendo}_test.jsonl.gz --writes "$exp_dir/hypotheses/$system"; then
+        "$data_dir"/cuts/{librispeech,dali,ultrastar,jamendo}_{validation,test}.jsonl.gz --writes "$exp_dir/hypotheses/$system"; then
+        if [ "$models" = "$exp_dir" ] && [ "$system" != pitch_onset ]; then
+            run python -m recipe.tune --system "$system" "${options[@]}"
+        fi
         run python -m recipe.decode --system "$system" "${options[@]}"
         finish
     fi
 done
+
+if has_corpus jamendo && [ -f "$models/multitask/model.pt" ] && begin 8-alignment "alignment of JamendoLyrics" \
+    --books exp --uses alignment features --reads "$models/multitask/model.pt" "$data_dir/songs/jamendo_test.jsonl.gz" \
+    "$data_dir/audio/jamendo" --writes "$exp_dir/alignments/multitask/jamendo.json"; then
+    run python -m recipe.align --corpus jamendo "${options[@]}"
+    finish
+fi
 
 if begin 9 "scoring" --books exp --uses scoring --reads "$exp_dir/hypotheses" --writes "$exp_dir/results.json"; then
     run python -m recipe.score "${options[@]}"

@@ -249,13 +249,27 @@ class Training:
 @dataclass
 class Decoding:
     beam: int = 25  # paper, section 4.2
-    beam_tokens: int = 20  # tokens considered a frame
-    beam_threshold: float = 50.0  # hypotheses worse than the best by this are dropped
-    lm_weight: float = 0.93  # the scorer's published defaults for LibriSpeech
-    word_score: float = 1.18
+    beam_tokens: int = 10  # tokens considered a frame
+    beam_threshold: float = 20.0  # hypotheses worse than the best by this are dropped
+    lm_weight: float | None = None  # of log10 probabilities; null: tuned on the validation set
+    word_score: float | None = None  # added for each word; null: tuned likewise
+    tune_lm_weights: list[float] = field(default_factory=lambda: [0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
+    tune_word_scores: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
     onset_threshold: float = 0.4  # paper, section 4.2
     onset_window: float = 0.05  # seconds
     max_seconds: float = 480.0  # audio of one batch
+
+
+@dataclass
+class Alignment:
+    """Alignment of given lyrics, altpo_model/decoding/align.py; probabilities are of one frame of the network."""
+
+    star: bool = False  # whether there may be words between the lines that the lyrics do not have
+    star_probability: float = 0.4  # the least that a star gives a frame
+    blank_weight: float = 0.7  # of a blank within a word; 1: as between words
+    floor: float = 3e-5  # the least probability of a character
+    margin: float = 1.0  # frames that a word may reach beyond its first and its last character's
+    min_score: float = -4.0  # songs and lines that score less do not fit the audio
 
 
 @dataclass
@@ -296,6 +310,7 @@ class Config:
     pitch_onset_training: Training = field(default_factory=Training)
     song_training: Training = field(default_factory=Training)
     decoding: Decoding = field(default_factory=Decoding)
+    alignment: Alignment = field(default_factory=Alignment)
     scoring: Scoring = field(default_factory=Scoring)
 
 

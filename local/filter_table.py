@@ -71,14 +71,15 @@ def paper_parts(filter_: Filter, split: Split) -> dict[str, list[str]]:
 
 
 def _read_row(row: list[str], where: dict[str, int], place: str, table: Table) -> Table:
+    shown = " ".join(",".join(row).split())[:80]  # a field may have line ends in it
     try:
         values = {column: float(row[index]) for column, index in where.items()}
     except (IndexError, ValueError):
-        raise UserError(f"{place}: not a row of a filter table: {','.join(row)[:80]}") from None
+        raise UserError(f"{place}: not a row of a filter table: {shown}") from None
     if not all(map(math.isfinite, values.values())) or values["best_offset"] % 1:
-        raise UserError(f"{place}: a shift is a whole number and an error a finite one: {','.join(row)[:80]}")
+        raise UserError(f"{place}: a shift is a whole number and an error a finite one: {shown}")
     if row[0] in table:
-        raise UserError(f"{place}: the song {row[0]} is there twice")
+        raise UserError(f"{place}: the song {' '.join(row[0].split())} is there twice")
     return {row[0]: values}
 
 

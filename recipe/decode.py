@@ -1,8 +1,9 @@
 """Stage 8: decode the test sets with every trained system.
 
 Hypotheses are Lhotse SupervisionSets, exp/<conf name>/hypotheses/<system>/<cuts>.<method>.jsonl.gz, with the text, the
-word times and the notes of each segment in the time of its recording. Methods: greedy (CTC best path) and beam
-(lexicon and n-gram language model); a system without lyrics network has notes alone.
+words (with times, and their confidence as score) and the notes of each segment in the time of its recording. Methods:
+greedy (CTC best path) and beam (lexicon and n-gram language model, with the weights that recipe/tune.py has found); a
+system without lyrics network has notes alone.
 """
 
 from pathlib import Path
@@ -11,18 +12,16 @@ import torch
 from lhotse import SupervisionSegment, SupervisionSet
 from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
-from tqdm import tqdm
 
-from altpo_model.checkpoint import load_model
 from altpo_model.config import LYRICS_CORPORA, Config, argument_parser, config_from
 from altpo_model.decoding.beam import BeamSearch
 from altpo_model.decoding.greedy import GreedySearch
 from altpo_model.decoding.hypothesis import Hypothesis
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
-from altpo_model.model import JointModel, Output
-from altpo_model.notes import Note, form_notes
-from recipe.data import SegmentDataset, cuts_path, evaluation_loader, load_cuts
+from recipe.data import cuts_path, load_cuts
+from recipe.inference import Outputs, System
+from recipe.tune import load_beam_search, tuned
 
 # What is decoded with what: the oracle needs notes, which JamendoLyrics does not have.
 _WITH_NOTES = tuple(f"{corpus}_test" for corpus in LYRICS_CORPORA)
@@ -52,59 +51,31 @@ def main() -> None:
     config = config_from(arguments)
     if config.threads:
         torch.set_num_threads(config.threads)
-    trained_data = Path(config.trained.data_dir if config.trained else config.data_dir)
-    trained_systems = Path(config.trained.exp_dir if config.trained else config.exp_dir)
     if not any(test_sets(config, system) for system in TEST_SETS):
         raise UserError(f"{config.data_dir}/cuts: no test set to decode; run stages 1 to 4")
-    jobs = []
-    for system in arguments.system or TEST_SETS:
-        (Path(config.exp_dir) / "hypotheses" / system).mkdir(parents=True, exist_ok=True)
-        names = test_sets(config, system)
-        if not names:
-            print(f"{system}: none of its test sets ({', '.join(TEST_SETS[system])}) is in this run")
-        jobs += [(system, name) for name in names]
     beam = None
-    for system, name in jobs:
-        model, tokens, _ = load_model(trained_systems / system / "model.pt")
-        if beam is None and model.lyrics is not None:
-            beam = BeamSearch.from_files(
-                tokens, trained_data / "lang_char" / "lexicon.txt", trained_data / "lm" / "lm.bin", config.decoding
-            )
-        decode(config, model, tokens, beam, system, name)
+    for name in arguments.system or TEST_SETS:
+        (Path(config.exp_dir) / "hypotheses" / name).mkdir(parents=True, exist_ok=True)
+        sets = test_sets(config, name)
+        if not sets:
+            print(f"{name}: none of its test sets ({', '.join(TEST_SETS[name])}) is in this run")
+            continue
+        system = System(config, name)
+        if system.model.lyrics is not None:
+            options = tuned(config, name)
+            beam = beam.with_options(options) if beam else load_beam_search(config, system.tokens, options)
+        for test_set in sets:
+            decode(config, system, beam, test_set)
 
 
-def decode(config: Config, model: JointModel, tokens, beam: BeamSearch | None, system: str, name: str) -> None:
+def decode(config: Config, system: System, beam: BeamSearch | None, name: str) -> None:
     """Decode the cuts ``name`` and write their hypotheses."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device)
-    dataset = SegmentDataset(tokens, config.features.sample_rate, config.features.hop)
-    cuts, notes, log_probs = [], [], []
-    seconds = config.features.hop / config.features.sample_rate
-    with torch.inference_mode(), tqdm(unit="segment", mininterval=5, desc=f"{system}, {name}") as progress:
-        for batch, batch_cuts in evaluation_loader(load_cuts(config, name), dataset, config.decoding.max_seconds):
-            output = model(batch.to(device))
-            cuts += batch_cuts
-            notes += _notes(output, config, seconds) if model.pitch_onset else [None] * len(batch_cuts)
-            if model.lyrics is not None:
-                lengths = output.log_probs_lengths.tolist()
-                log_probs += [p[:n].cpu().numpy() for p, n in zip(output.log_probs.float(), lengths, strict=True)]
-            progress.update(len(batch_cuts))
-    if model.lyrics is None:
-        _write(config, system, name, "notes", cuts, None, notes, 0.0)
+    outputs = system.outputs(load_cuts(config, name), f"{system.name}, {name}")
+    if outputs.log_probs is None:
+        _write(config, system.name, name, "notes", outputs, None)
         return
-    frame = seconds * model.lyrics.encoder.subsampling
-    for method, search in {"greedy": GreedySearch(tokens), "beam": beam}.items():
-        _write(config, system, name, method, cuts, search.decode_batch(log_probs, config.jobs), notes, frame)
-
-
-def _notes(output: Output, config: Config, seconds: float) -> list[list[Note]]:
-    pitch = output.pitch_logits.float().cpu().numpy()
-    onset = torch.sigmoid(output.onset_logits.float()).cpu().numpy()
-    threshold, window = config.decoding.onset_threshold, config.decoding.onset_window
-    return [
-        form_notes(pitch[i, :, :n], onset[i, :n], seconds, threshold, window)
-        for i, n in enumerate(output.lengths.tolist())
-    ]
+    for method, search in {"greedy": GreedySearch(system.tokens), "beam": beam}.items():
+        _write(config, system.name, name, method, outputs, search.decode_batch(outputs.log_probs, config.jobs))
 
 
 def hypotheses_path(config: Config, system: str, name: str, method: str) -> Path:
@@ -112,24 +83,18 @@ def hypotheses_path(config: Config, system: str, name: str, method: str) -> Path
 
 
 def _write(
-    config: Config,
-    system: str,
-    name: str,
-    method: str,
-    cuts: list[Cut],
-    hypotheses: list[Hypothesis] | None,
-    notes: list[list[Note] | None],
-    frame: float,
+    config: Config, system: str, name: str, method: str, outputs: Outputs, hypotheses: list[Hypothesis] | None
 ) -> None:
     segments = []
-    for i, cut in enumerate(cuts):
+    for i, cut in enumerate(outputs.cuts):
         alignment = {}
         if hypotheses is not None:
             alignment["word"] = [
-                _item(cut, word.text, word.start * frame, word.end * frame) for word in hypotheses[i].words
+                _item(cut, word.text, word.start * outputs.frame, word.end * outputs.frame, word.confidence)
+                for word in hypotheses[i].words
             ]
-        if notes[i] is not None:
-            alignment["note"] = [_item(cut, str(n.pitch), n.onset, n.offset) for n in notes[i]]
+        if outputs.notes is not None:
+            alignment["note"] = [_item(cut, str(n.pitch), n.onset, n.offset) for n in outputs.notes[i]]
         segments.append(
             SupervisionSegment(
                 id=cut.id,
@@ -146,10 +111,11 @@ def _write(
     print(f"{system}, {name}: {len(segments)} segments in {path}")
 
 
-def _item(cut: Cut, symbol: str, start: float, end: float) -> AlignmentItem:
+def _item(cut: Cut, symbol: str, start: float, end: float, confidence: float | None = None) -> AlignmentItem:
     """Times within the cut -> times within the recording, not behind the cut's end."""
     start, end = (min(time, cut.duration) for time in (start, end))
-    return AlignmentItem(symbol, round(cut.start + start, 8), round(end - start, 8))
+    score = None if confidence is None else round(confidence, 4)
+    return AlignmentItem(symbol, round(cut.start + start, 8), round(end - start, 8), score)
 
 
 if __name__ == "__main__":

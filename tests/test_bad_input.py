@@ -114,16 +114,17 @@ def test_a_name_that_is_not_unicode_is_left_out_and_stops_nothing(tmp_path, name
     report.summary().encode()
 
 
-UNUSABLE = ("a" * 300, "no\0file", "../../elsewhere", "/etc/hosts", "x/y")
+UNUSABLE = {"long": "a" * 300, "null": "no\0file", "above": "../../x", "absolute": "/etc/hosts", "below": "x/y"}
 
 
-@pytest.mark.parametrize("unusable", UNUSABLE)
+@pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
 @pytest.mark.parametrize(
     ("name", "file", "line"),
     [
         ("jamendo", "JamendoLyrics.csv", "u,{}.mp3,Vera,Song,Pop,BY,English,false,false,false\n"),
         ("librispeech", "dev-clean/84/11/84-11.trans.txt", "{} HELLO\n"),
     ],
+    ids=["jamendo", "librispeech"],
 )
 def test_a_name_that_no_file_has_is_named_and_stops_nothing(tmp_path, name, file, line, unusable):
     folder = build(name, tmp_path / "corpus")

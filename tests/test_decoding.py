@@ -15,6 +15,7 @@ from altpo_model.errors import UserError
 from altpo_model.tokens import CharTokens
 
 TOKENS = CharTokens()
+WEIGHTS = {"lm_weight": 1.0, "word_score": 1.0}
 SYMBOLS = {"_": TOKENS.blank, **{character: TOKENS.encode(character)[0] for character in TOKENS.characters}}
 
 
@@ -50,7 +51,7 @@ def flat_model(path, words, **better):
 @pytest.fixture
 def beam(tmp_path):
     words = ["wind", "wine", "hello", "world", "don't", "a"]
-    return BeamSearch(TOKENS, words, flat_model(tmp_path / "lm.arpa", words), Decoding())
+    return BeamSearch(TOKENS, words, flat_model(tmp_path / "lm.arpa", words), Decoding(**WEIGHTS))
 
 
 def test_collapse_merges_neighbours_and_leaves_out_blanks():
@@ -113,7 +114,7 @@ def test_only_words_of_the_lexicon_are_found(beam):
 @pytest.mark.parametrize("likely, unlikely", [("wind", "wine"), ("wine", "wind")])
 def test_the_language_model_decides_a_tie(tmp_path, likely, unlikely):
     model = flat_model(tmp_path / "lm.arpa", ["wind", "wine"], **{likely: -1.0})
-    search = BeamSearch(TOKENS, ["wind", "wine"], model, Decoding())
+    search = BeamSearch(TOKENS, ["wind", "wine"], model, Decoding(**WEIGHTS))
     tie = emissions("win" + unlikely[-1], {3: likely[-1]})
     assert search.decode(tie).words == [Word(likely, 0, 4)]
     against = emissions("win" + unlikely[-1], surely=0.999)
@@ -135,9 +136,28 @@ def test_marks_that_no_word_has_stand_in_no_words_way(beam):
 
 def test_a_mark_of_the_lexicon_is_a_character_like_others(tmp_path):
     words = ["wine,", "wine"]
-    search = BeamSearch(TOKENS, words, flat_model(tmp_path / "lm.arpa", words), Decoding())
+    search = BeamSearch(TOKENS, words, flat_model(tmp_path / "lm.arpa", words), Decoding(**WEIGHTS))
     assert search.decode(emissions("wine, wine")).text == "wine, wine"
     assert search.decode(emissions("don't")).text != "don't"
+
+
+def test_confidence_is_the_geometric_mean_of_the_characters_best_posteriors(beam):
+    log_probs = emissions("hheel_lo world", surely=0.9)
+    log_probs[1] = emissions("h", surely=0.99)[0]  # the better frame of the h
+    expected = (0.99 * 0.9**4) ** (1 / 5)
+    for search in (beam, GreedySearch(TOKENS)):
+        hello, world = search.decode(log_probs).words
+        assert hello.confidence == pytest.approx(expected, abs=1e-3)
+        assert world.confidence == pytest.approx(0.9, abs=1e-3)
+
+
+def test_other_weights_are_taken_without_loading_anything_again(tmp_path):
+    words = ["wind", "wine"]
+    search = BeamSearch(TOKENS, words, flat_model(tmp_path / "lm.arpa", words, wind=-1.0), Decoding(**WEIGHTS))
+    tie = emissions("wine", {3: "d"})
+    tie[3, SYMBOLS["d"]] -= 1.0
+    assert search.with_options(Decoding(lm_weight=0.0, word_score=0.0)).decode(tie).text == "wine"
+    assert search.with_options(Decoding(lm_weight=3.0, word_score=0.0)).decode(tie).text == "wind"
 
 
 def test_impossible_tokens_do_no_harm(beam):
@@ -229,19 +249,19 @@ def test_another_number_of_classes_is_refused(beam):
 def test_missing_and_broken_files_are_named(tmp_path):
     lexicon, model = tmp_path / "lexicon.txt", flat_model(tmp_path / "lm.arpa", ["a"])
     with pytest.raises(UserError, match=r"lexicon\.txt: no such lexicon"):
-        BeamSearch.from_files(TOKENS, lexicon, model, Decoding())
+        BeamSearch.from_files(TOKENS, lexicon, model, Decoding(**WEIGHTS))
     lexicon.write_text("a a ▁\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"gone\.bin: no such language model"):
-        BeamSearch.from_files(TOKENS, lexicon, tmp_path / "gone.bin", Decoding())
+        BeamSearch.from_files(TOKENS, lexicon, tmp_path / "gone.bin", Decoding(**WEIGHTS))
     (tmp_path / "broken.bin").write_bytes(b"mmap lm http://kheafield.com/code" + bytes(range(256)))
     with pytest.raises(UserError, match=r"broken\.bin: no KenLM model"):
-        BeamSearch.from_files(TOKENS, lexicon, tmp_path / "broken.bin", Decoding())
-    assert BeamSearch.from_files(TOKENS, lexicon, model, Decoding()).decode(emissions("a")).text == "a"
+        BeamSearch.from_files(TOKENS, lexicon, tmp_path / "broken.bin", Decoding(**WEIGHTS))
+    assert BeamSearch.from_files(TOKENS, lexicon, model, Decoding(**WEIGHTS)).decode(emissions("a")).text == "a"
 
 
 def test_a_lexicon_that_cannot_be_used_is_refused(tmp_path):
     model = flat_model(tmp_path / "lm.arpa", ["a"])
     with pytest.raises(UserError, match="holds no word"):
-        BeamSearch(TOKENS, [], model, Decoding())
+        BeamSearch(TOKENS, [], model, Decoding(**WEIGHTS))
     with pytest.raises(UserError, match="'é'"):
-        BeamSearch(TOKENS, ["café"], model, Decoding())
+        BeamSearch(TOKENS, ["café"], model, Decoding(**WEIGHTS))

@@ -84,6 +84,9 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
     assert {"0", "1", "2", "3", "4", "5", "6", "7", "8"} <= set(results["seconds"])
     assert (exp / "report" / "report.md").is_file() and (exp / "report" / "segment.png").is_file()
     assert "%WER" in (exp / "errors" / "multitask-dali_test-beam.txt").read_text()
+    for system in ("speech", "baseline", "oracle", "multitask"):
+        assert set(json.loads((exp / system / "weights.json").read_text())) >= {"lm_weight", "word_score", "WERs"}
+    assert len(json.loads((exp / "alignments" / "multitask" / "jamendo.json").read_text())["songs"]) == 2
 
 
 def test_every_manifest_is_valid_and_words_are_inside_their_segments(tiny):

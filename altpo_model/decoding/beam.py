@@ -9,6 +9,7 @@ them: logarithms to the base 10, where the network's are natural ones. Weights t
 decoder carry over; one tuned for natural logarithms is to be multiplied by ln 10 = 2.303.
 """
 
+import copy
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +21,7 @@ from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 
 from altpo_model.config import Decoding
-from altpo_model.decoding.hypothesis import Hypothesis, Word
+from altpo_model.decoding.hypothesis import Hypothesis, Word, confidence
 from altpo_model.errors import UserError
 from altpo_model.tokens import CharTokens
 
@@ -33,7 +34,7 @@ class BeamSearch:
     """Lexicon beam search.
 
     ``tokens``: the characters of the network. ``words``: the lexicon, each word spelt with those characters.
-    ``language_model``: a KenLM binary (or ARPA) file. ``options``: beam widths and weights.
+    ``language_model``: a KenLM binary (or ARPA) file. ``options``: beam widths and weights, which are numbers here.
 
     Raises UserError when the language model is missing or cannot be read, or the lexicon is empty or has a word that
     cannot be spelt.
@@ -53,8 +54,23 @@ class BeamSearch:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{language_model}: no KenLM model ({reason}); make it anew with stage 5") from None
-        trie = self._lexicon_trie()
-        self._decoder = LexiconDecoder(
+        self._unknown_word = dictionary.get_index(_UNKNOWN_WORD)
+        self._trie = self._lexicon_trie()
+        self._decoder = self._make_decoder(options)
+        # Marks that no word of the lexicon has; see without_marks.
+        spelt = set("".join(words))
+        self._silent_marks = tokens.encode([mark for mark in ",.?!" if mark in tokens.characters and mark not in spelt])
+        self._dashes = tokens.encode([mark for mark in "-" if mark in tokens.characters and mark not in spelt])
+
+    def with_options(self, options: Decoding) -> "BeamSearch":
+        """The same search with other beam widths and weights; lexicon and language model are shared."""
+        other = copy.copy(self)
+        other._decoder = self._make_decoder(options)
+        return other
+
+    def _make_decoder(self, options: Decoding) -> LexiconDecoder:
+        tokens = self.tokens
+        return LexiconDecoder(
             LexiconDecoderOptions(
                 beam_size=options.beam,
                 beam_size_token=min(options.beam_tokens, len(tokens)),
@@ -66,18 +82,14 @@ class BeamSearch:
                 log_add=False,
                 criterion_type=CriterionType.CTC,
             ),
-            trie,
+            self._trie,
             self._language_model,
             tokens.space,
             tokens.blank,
-            dictionary.get_index(_UNKNOWN_WORD),
+            self._unknown_word,
             [],  # no transition scores in CTC
             False,  # the language model is over words
         )
-        # Marks that no word of the lexicon has; see _without_marks.
-        spelt = set("".join(words))
-        self._silent_marks = tokens.encode([mark for mark in ",.?!" if mark in tokens.characters and mark not in spelt])
-        self._dashes = tokens.encode([mark for mark in "-" if mark in tokens.characters and mark not in spelt])
 
     @classmethod
     def from_files(
@@ -107,11 +119,13 @@ class BeamSearch:
         # Each word of the lexicon ends with a space and the last word of an utterance has none after it: one frame is
         # appended in which the space is certain. Where the utterance does end with a space, it only prolongs it.
         emissions = np.full((frames + 1, classes), _IMPOSSIBLE, dtype=np.float32)
-        emissions[:frames] = np.maximum(self._without_marks(log_probs), _IMPOSSIBLE)
+        emissions[:frames] = np.maximum(self.without_marks(log_probs), _IMPOSSIBLE)
         emissions[frames, self.tokens.space] = 0.0
         best = self._decoder.decode(emissions.ctypes.data, *emissions.shape)[0]
         # The decoder puts its start before the first frame and its end after the last.
-        return Hypothesis(self._words_of(best.tokens[1 : frames + 2], best.words[1 : frames + 2]), best.score)
+        return Hypothesis(
+            self._words_of(best.tokens[1 : frames + 2], best.words[1 : frames + 2], emissions), best.score
+        )
 
     def decode_batch(self, batch: Sequence[np.ndarray], jobs: int = 1) -> list[Hypothesis]:
         """Hypotheses of several utterances, each (T, C), in their order, by at most ``jobs`` processes.
@@ -140,7 +154,7 @@ class BeamSearch:
         trie.smear(SmearingMode.MAX)
         return trie
 
-    def _without_marks(self, log_probs: np.ndarray) -> np.ndarray:
+    def without_marks(self, log_probs: np.ndarray) -> np.ndarray:
         """Give the probability of marks that no word has to tokens that the search can take.
 
         The network writes ``hello, world``; the lexicon has ``hello`` and ``world``. A frame that is surely a comma
@@ -153,16 +167,24 @@ class BeamSearch:
                 log_probs[:, marks] = _IMPOSSIBLE
         return log_probs
 
-    def _words_of(self, tokens: Sequence[int], labels: Sequence[int]) -> list[Word]:
+    def _words_of(self, tokens: Sequence[int], labels: Sequence[int], emissions: np.ndarray) -> list[Word]:
         """Words with frames, from the token and the completed word (or -1) of each frame."""
         words: list[Word] = []
         letters: list[int] = []  # frames
+        peaks: list[float] = []  # the highest log posterior of each character
+        before = self.tokens.blank
         for frame, (token, label) in enumerate(zip(tokens, labels, strict=True)):
             if label >= 0:
-                words.append(Word(self._words[label], letters[0], letters[-1] + 1))
-                letters = []
+                words.append(Word(self._words[label], letters[0], letters[-1] + 1, confidence(peaks)))
+                letters, peaks = [], []
             elif token not in (self.tokens.blank, self.tokens.space):
                 letters.append(frame)
+                posterior = float(emissions[frame, token])
+                if token == before:
+                    peaks[-1] = max(peaks[-1], posterior)
+                else:
+                    peaks.append(posterior)
+            before = token
         return words
 
 

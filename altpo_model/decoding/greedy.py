@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altpo_model.decoding.hypothesis import Hypothesis, Word
+from altpo_model.decoding.hypothesis import Hypothesis, Word, confidence
 from altpo_model.tokens import CharTokens
 
 
@@ -54,7 +54,9 @@ class GreedySearch:
                 letters.append(index)
             elif letters:
                 text = self.tokens.decode(path.ids[letters])
-                words.append(Word(text, int(path.frames[letters[0], 0]), int(path.frames[letters[-1], 1])))
+                start, end = int(path.frames[letters[0], 0]), int(path.frames[letters[-1], 1])
+                peaks = [log_probs[slice(*path.frames[i]), path.ids[i]].max() for i in letters]
+                words.append(Word(text, start, end, confidence(peaks)))
                 letters = []
         return Hypothesis(words, float(log_probs.max(-1).sum()))
 

@@ -1,15 +1,23 @@
 """What every decoder returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 
 @dataclass(frozen=True)
 class Word:
-    """A decoded word and its frames: it starts at frame ``start`` and ends before frame ``end``."""
+    """A decoded word and its frames: it starts at frame ``start`` and ends before frame ``end``.
+
+    ``confidence``: the geometric mean of its characters' posteriors, from 0 to 1; for each character the highest of its
+    frames counts.
+    """
 
     text: str
     start: int
     end: int
+    confidence: float = field(default=1.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -22,3 +30,8 @@ class Hypothesis:
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.words)
+
+
+def confidence(peaks: Sequence[float] | np.ndarray) -> float:
+    """The confidence of a word from its characters' highest log posteriors."""
+    return float(np.exp(np.mean(peaks)))
