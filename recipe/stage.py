@@ -19,6 +19,7 @@ from pathlib import Path
 from altpo_model.config import PITCH_CORPORA, Config, load_config
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
+from altpo_model.lang import lang_directory
 
 DONE_BEFORE = 10  # exit status of `begin` when there is nothing to do
 WHOLE_FILE = 1 << 20  # bytes up to which a file counts by its content
@@ -44,6 +45,7 @@ def main() -> None:
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
         models = config.trained or config
         print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
+        print(f"lang={shlex.quote(str(lang_directory(models.data_dir, config.lang)))}")
         print(f"parallel_systems={config.parallel_systems}")
         librispeech = config.corpora.librispeech
         print(f"downloads_librispeech={'true' if librispeech and librispeech.download else 'false'}")

@@ -1,4 +1,4 @@
-"""Stage 5: word list, KenLM model and lang directory from a text."""
+"""Stage 5: word list and KenLM model from a text."""
 
 import gzip
 import subprocess
@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
-
-from altpo_model.tokens import CharTokens
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCES = [
@@ -65,19 +63,6 @@ def test_words_are_normalised_and_the_most_frequent_come_first(trained):
     assert words == ["the", "hold", "river", "cafe", "don't", "golden", "i", "moon", "sings", "tonight", "we", "you"]
 
 
-def test_the_lang_directory_has_icefalls_layout(trained):
-    lang = trained / "lang_char"
-    assert CharTokens.from_file(lang / "tokens.txt").characters == CharTokens().characters
-    symbols = [line.split() for line in (lang / "words.txt").read_text().splitlines()]
-    assert [int(index) for _, index in symbols] == list(range(len(symbols)))
-    assert [symbol for symbol, _ in symbols] == ["<eps>", *sorted((trained / "lm/words.txt").read_text().split())] + [
-        "<UNK>", "#0", "<s>", "</s>"
-    ]  # fmt: skip
-    lexicon = (lang / "lexicon.txt").read_text(encoding="utf-8").splitlines()
-    assert len(lexicon) == 12
-    assert "don't d o n ' t ▁" in lexicon
-
-
 def test_probabilities_sum_to_one_after_any_context(trained):
     model = kenlm.Model(str(trained / "lm/lm.bin"))
     words = [*(trained / "lm/words.txt").read_text().split(), "<unk>", "</s>"]
@@ -114,7 +99,7 @@ def test_a_gzipped_text_gives_the_same_model(trained, tmp_path):
     with gzip.open(tmp_path / "text.txt.gz", "wt", encoding="utf-8") as out:
         out.write("\n".join(SENTENCES) + "\n")
     assert train(tmp_path, "text.txt.gz").returncode == 0
-    for name in ("lm/words.txt", "lm/lm.arpa", "lm/lm.bin", "lang_char/lexicon.txt"):
+    for name in ("lm/words.txt", "lm/lm.arpa", "lm/lm.bin"):
         assert (tmp_path / "data" / name).read_bytes() == (trained / name).read_bytes()
 
 
@@ -123,7 +108,6 @@ def test_only_the_most_frequent_words_are_in_the_model(tmp_path):
     assert train(tmp_path, "text.txt", "lm.max_words=3").returncode == 0
     assert (tmp_path / "data/lm/words.txt").read_text().split() == ["the", "hold", "river"]
     assert unigrams(tmp_path / "data/lm/lm.arpa") == {"<unk>", "<s>", "</s>", "the", "hold", "river"}
-    assert len((tmp_path / "data/lang_char/lexicon.txt").read_text().splitlines()) == 3
     model = kenlm.Model(str(tmp_path / "data/lm/lm.bin"))
     assert "river" in model
     assert "moon" not in model

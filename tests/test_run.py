@@ -75,7 +75,7 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
     assert set(results["wer"]["multitask"]) == {"dali", "jamendo"}
     for by_set in results["wer"].values():
         for by_method in by_set.values():
-            assert set(by_method) == {"greedy", "beam"}
+            assert list(by_method) == ["ctc-greedy-search", "ctc-beam-search", "1best"]
             assert all(set(figures) == {"corpus", "segments"} for figures in by_method.values())
     assert set(results["notes"]) == {"pitch_onset", "multitask"}
     assert all(len(s["dali"]["COn"]) == len(s["dali"]["COnP"]) == 3 for s in results["notes"].values())
@@ -83,9 +83,11 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
     assert set(results["separation"]) == {"si_sdr_mixture", "si_sdr_vocals"}
     assert {"0", "1", "2", "3", "4", "5", "6", "7", "8"} <= set(results["seconds"])
     assert (exp / "report" / "report.md").is_file() and (exp / "report" / "segment.png").is_file()
-    assert "%WER" in (exp / "errors" / "multitask-dali_test-beam.txt").read_text()
+    assert "%WER" in (exp / "errors" / "multitask-dali_test-1best.txt").read_text()
     for system in ("speech", "baseline", "oracle", "multitask"):
-        assert set(json.loads((exp / system / "weights.json").read_text())) >= {"lm_weight", "word_score", "WERs"}
+        weights = json.loads((exp / system / "weights.json").read_text())
+        assert list(weights) == ["ctc-beam-search", "1best"]
+        assert all(set(row) >= {"lm_scale", "word_score", "WERs"} for row in weights.values())
     assert len(json.loads((exp / "alignments" / "multitask" / "jamendo.json").read_text())["songs"]) == 2
 
 
@@ -102,8 +104,12 @@ def test_every_manifest_is_valid_and_words_are_inside_their_segments(tiny):
         assert cut.load_vocals().shape == cut.load_audio().shape
         for word in cut.supervisions[0].alignment["word"]:
             assert cut.start <= word.start and word.end <= cut.end + 1e-3
-    hypotheses = load_manifest(exp / "hypotheses" / "multitask" / "dali_test.beam.jsonl.gz")
+    hypotheses = load_manifest(exp / "hypotheses" / "multitask" / "dali_test.ctc-beam-search.jsonl.gz")
     assert isinstance(hypotheses, SupervisionSet)
+    for hypothesis in hypotheses:
+        carried = hypothesis.custom["words_of_notes"]
+        assert len(carried) == len(hypothesis.alignment["note"])
+        assert all(word is None or word < len(hypothesis.alignment["word"]) for word in carried)
     assert {h.id for h in hypotheses} == set(load_manifest(data / "cuts" / "dali_test.jsonl.gz").ids)
 
 
@@ -211,7 +217,7 @@ def test_karaoke_songs_as_a_test_set_score_as_the_same_songs_of_dali(tiny, karao
     for system in ("baseline", "oracle", "multitask"):
         assert set(results["songs"]["ultrastar"][system]) == set(songs)
         ours, dali = results["wer"][system]["ultrastar"], whole_run["wer"][system]["dali"]
-        assert ours["greedy"]["corpus"] == pytest.approx(dali["greedy"]["corpus"], abs=10)
+        assert ours["ctc-greedy-search"]["corpus"] == pytest.approx(dali["ctc-greedy-search"]["corpus"], abs=10)
     words = {row["words"] for row in results["songs"]["ultrastar"]["multitask"].values()}
     assert words == {row["words"] for row in whole_run["songs"]["dali"]["multitask"].values()}
     assert set(results["notes"]) == {"pitch_onset", "multitask"}

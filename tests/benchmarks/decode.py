@@ -125,7 +125,7 @@ def pyctcdecode_decoder(search: BeamSearch, words: list[str], model: Path, optio
         labels, str(model), words, alpha=options.lm_weight / math.log(10), beta=options.word_score
     )
     # Marks that no word has stand in its words' way too, so that both sides get the same posteriors.
-    return lambda batch: [decoder.decode(search.without_marks(p), beam_width=options.beam) for p in batch]
+    return lambda batch: [decoder.decode(search.emissions.without_marks(p), beam_width=options.beam) for p in batch]
 
 
 def large_model(config: Config, words: list[str], word_list: Path, folder: Path) -> list[str]:
