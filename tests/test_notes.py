@@ -70,7 +70,7 @@ def test_a_note_carries_the_word_that_is_sung_then_also_after_its_last_character
         Note(1.6, 1.9, 62),  # the first word held over a second note
         Note(1.9, 2.6, 64),  # begins in the first, is mostly in the second
         Note(2.6, 3.5, 65),
-        Note(3.4, 4.6, 67),
+        Note(3.4, 4.7, 67),
         Note(5.5, 5.9, 69),
         Note(7.0, 7.5, 69),  # more than a second after all that was sung
     ]
