@@ -239,6 +239,7 @@ class Training:
     weight_pitch: float = 1.0
     weight_onset: float = 1.0
     weight_lyrics: float = 1.0
+    ctc: str = "torch"  # torch | k2: which computes the CTC loss
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
     start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was

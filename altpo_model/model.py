@@ -20,6 +20,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from altpo_model.config import Features, Model, Network, Training
+from altpo_model.ctc import ctc_loss
 from altpo_model.encoders import make_encoder
 from altpo_model.features import LogMel, frame_mask
 from altpo_model.notes import NUM_CONDITIONS
@@ -154,12 +155,8 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
         parts["pitch"] = (pitch * inside).sum() / count
         parts["onset"] = (onset * inside).sum() / count
     if output.log_probs is not None:
-        parts["lyrics"] = nn.functional.ctc_loss(
-            output.log_probs.transpose(0, 1),
-            batch.tokens,
-            output.log_probs_lengths,
-            batch.num_tokens,
-            zero_infinity=True,
+        parts["lyrics"] = ctc_loss(
+            output.log_probs, output.log_probs_lengths, batch.tokens, batch.num_tokens, training.ctc
         )
     weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
     return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}

@@ -83,13 +83,10 @@ def words_of_notes(notes: Sequence[Note], words: Sequence[tuple[float, float]]) 
     most time in that sense. It carries none before the first word, and none after a pause of more than `LONGEST_REST`.
     """
     ends = [end for _, end in words]  # of a word and of the notes that it has so far
-    starts = [start for start, _ in words]
+    borders = [*(start for start, _ in words), np.inf]
     carried: list[int | None] = []
     for note in notes:
-        shared = [
-            min(note.offset, following) - max(note.onset, start)
-            for start, following in zip(starts, [*starts[1:], np.inf], strict=True)
-        ]
+        shared = [min(note.offset, following) - max(note.onset, start) for start, following in pairwise(borders)]
         best = int(np.argmax(shared)) if shared else None
         if best is None or shared[best] <= 0 or note.onset > ends[best] + LONGEST_REST:
             carried.append(None)

@@ -34,6 +34,7 @@ from altpo_model.decoding.parallel import decode_in_processes
 from altpo_model.decoding.words import collapse, lexicon_words, written_words
 from altpo_model.errors import UserError
 from altpo_model.files import write_atomically
+from altpo_model.k2_package import import_k2, problem_of_k2
 from altpo_model.lang import Lang
 
 METHODS = ("ctc-decoding", "1best", "nbest", "nbest-rescoring", "whole-lattice-rescoring", "nbest-oracle")
@@ -204,37 +205,10 @@ def backend_of(method: str, backend: str) -> str:
         )
     if backend == "kaldi":
         return backend
-    problem = _problem_of_k2()
-    if problem is None:
-        return "k2"
-    if backend == "auto" and method in KALDI_METHODS:
+    if backend == "auto" and method in KALDI_METHODS and problem_of_k2() is not None:
         return "kaldi"
-    needed_by = "`decoding.backend` is k2" if backend == "k2" else f"method `{method}` needs k2"
-    raise UserError(f"{needed_by}, but {problem}; {_how_to_get_k2()}")
-
-
-def _problem_of_k2() -> str | None:
-    """Why k2 cannot be used; None where it can."""
-    try:
-        import k2  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name == "k2":
-            return "it is not installed"
-        return f"it cannot be loaded ({error})"
-    except (ImportError, OSError) as error:
-        return f"it cannot be loaded ({' '.join(str(error).split())})"
-    return None
-
-
-def _how_to_get_k2() -> str:
-    """k2 links against one version of torch, so pip alone would install one that does not load."""
-    torch_version, cuda = torch.__version__.partition("+")[0], torch.version.cuda
-    page = f"https://k2-fsa.github.io/k2/{'cuda' if cuda else 'cpu'}.html"
-    build = f"{f'cuda{cuda}' if cuda else 'cpu'}.torch{torch_version}"
-    return (
-        f"look up the version for torch {torch_version} on {page} and install it: "
-        f"pip install k2==VERSION+{build} -f {page}"
-    )
+    import_k2("`decoding.backend` is k2" if backend == "k2" else f"method `{method}` needs k2")
+    return "k2"
 
 
 def _k2_graphs(
