@@ -151,7 +151,7 @@ if { has_corpus dali || has_corpus ultrastar; } && begin 3-filter "pitch-shift f
 fi
 
 if begin 4 "segments" --uses segments filter corpora.dali.split corpora.ultrastar.split corpora.librispeech \
-    --reads "$data_dir/songs" "$data_dir/manifests" "{filter.table}" --writes "$data_dir/cuts"; then
+    --reads "$data_dir/songs" "$data_dir/manifests" "{filter.table}" "{segments.alignments}" --writes "$data_dir/cuts"; then
     run python local/make_cuts.py "${options[@]}"
     finish
 fi

@@ -177,6 +177,7 @@ class Segments:
     min_pause: float = 0.3  # seconds between two words at which a song may be cut
     join: bool = True  # phrases are joined while the segment stays within max_seconds
     padding: float = 0.2  # seconds kept before the first and after the last word
+    alignments: list[str] = field(default_factory=list)  # of recipe/align.py: songs that they call unfit are left out
 
 
 @dataclass

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 from altpo_model.config import PITCH_CORPORA, Config, load_config
@@ -133,12 +134,16 @@ def _hash(config: Config, arguments: argparse.Namespace) -> str:
 
 
 def _paths(config: Config, patterns: list[str]) -> list[Path]:
-    """The paths with the conf's values in place of {key}; one whose value is null is left out."""
+    """The paths with the conf's values in place of {key}, each of a list's; one whose value is null is left out."""
     paths = []
     for pattern in patterns:
         values = {key: _value(config, key) for key in re.findall(r"\{([\w.]+)\}", pattern)}
         if None not in values.values():
-            paths.append(Path(re.sub(r"\{([\w.]+)\}", lambda match, values=values: str(values[match[1]]), pattern)))
+            for each in product(*(value if isinstance(value, list) else [value] for value in values.values())):
+                path = pattern
+                for key, value in zip(values, each, strict=True):
+                    path = path.replace(f"{{{key}}}", str(value))
+                paths.append(Path(path))
     return paths
 
 
