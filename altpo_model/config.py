@@ -216,9 +216,18 @@ class Network:
 
 
 @dataclass
+class Conditioning:
+    """How the lyrics network takes in pitch and onset, whatever its encoder; ``altpo_model/conditioning.py``."""
+
+    kind: str = "concat"  # concat (paper, section 3.2) | film (feature-wise linear modulation) | none
+    pitch: str = "posterior"  # posterior: all 129 classes (paper) | chroma: 12 pitch classes and no-pitch
+
+
+@dataclass
 class Model:
     pitch_onset: Network = field(default_factory=Network)  # paper, section 3.1
     lyrics: Network = field(default_factory=Network)  # paper, section 3.2
+    conditioning: Conditioning = field(default_factory=Conditioning)  # of the lyrics network
 
 
 @dataclass

@@ -44,6 +44,17 @@ class ResidualConvolution(nn.Module):
         return (y + self.convolution(z * inside)) * inside
 
 
+def subsampled(frames: Tensor, subsampling: int) -> Tensor:
+    """Output frames of clips: each begun group of ``subsampling`` input frames gives one."""
+    return (frames - 1) // subsampling + 1
+
+
+def inside_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
+    """(B, 1, 1, T) booleans of (B, C, F, T), true within the clips; None where every clip fills the batch."""
+    inside = frame_mask(lengths, x.shape[-1])
+    return None if bool(inside.all()) else inside[:, None, None]
+
+
 def instance_norm(x: Tensor, inside: Tensor | None, epsilon: float = 1e-5) -> Tensor:
     """Instance norm without affine parameters of (B, C, F, T), over the frames within each clip alone.
 

@@ -19,8 +19,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from altpo_model.config import Features, Model, Network, Training
-from altpo_model.encoders import make_encoder
+from altpo_model.config import Conditioning, ConfigError, Features, Model, Network, Training
+from altpo_model.encoders import encode, make_encoder
 from altpo_model.features import LogMel, frame_mask
 from altpo_model.notes import NUM_CONDITIONS
 
@@ -68,30 +68,40 @@ class JointModel(nn.Module):
         self.system = system
         self.features = LogMel(features)
         self.pitch_onset = (
-            EncoderAndOutput(model.pitch_onset, features.mel_bins, 0, NUM_CONDITIONS)
+            EncoderAndOutput(model.pitch_onset, features, None, NUM_CONDITIONS)
             if system in ("pitch_onset", "multitask")
             else None
         )
         self.lyrics = (
-            EncoderAndOutput(model.lyrics, features.mel_bins, NUM_CONDITIONS, num_tokens)
+            EncoderAndOutput(model.lyrics, features, model.conditioning, num_tokens)
             if system != "pitch_onset"
             else None
         )
         if self.pitch_onset is not None and self.pitch_onset.encoder.subsampling != 1:
-            raise ValueError("the pitch and onset network keeps its frames: its encoder must not subsample")
+            raise ConfigError(
+                f"encoder `{model.pitch_onset.encoder}` subsamples, but the pitch and onset network keeps its frames: "
+                "set model.pitch_onset.encoder_conf so that it does not"
+            )
 
     def forward(self, batch: Batch) -> Output:
         features, lengths = self.features(batch.waveforms, batch.num_samples)
+        inputs = {"features": features, "waveforms": batch.waveforms}
         output = Output(lengths)
         if self.pitch_onset is not None:
-            logits, _ = self.pitch_onset(features, lengths)
+            logits, _ = self.pitch_onset(inputs, lengths)
             output.pitch_logits = logits[..., :-1].transpose(1, 2)
             output.onset_logits = logits[..., -1]
         if self.lyrics is not None:
             conditions = self._conditions(features, lengths, batch, output)
-            logits, output.log_probs_lengths = self.lyrics(features, lengths, conditions)
+            logits, output.log_probs_lengths = self.lyrics(inputs, lengths, conditions)
             output.log_probs = torch.log_softmax(logits.float(), dim=-1)
         return output
+
+    def load_pretrained(self) -> None:
+        """Read the weights that its encoders start training from, where they have any; raises UserError."""
+        for network in (self.pitch_onset, self.lyrics):
+            if network is not None and hasattr(network.encoder, "load_pretrained"):
+                network.encoder.load_pretrained()
 
     def _conditions(self, features: Tensor, lengths: Tensor, batch: Batch, output: Output) -> Tensor:
         """(B, 130, T): 129 pitch probabilities and the onset's; zero for speech and behind a clip's end."""
@@ -113,19 +123,29 @@ class JointModel(nn.Module):
 class EncoderAndOutput(nn.Module):
     """An encoder with a fully connected layer: (B, 2, F, T) -> (B, T', outputs); masks in training where set."""
 
-    def __init__(self, network: Network, mel_bins: int, condition_size: int, outputs: int):
+    def __init__(self, network: Network, features: Features, conditioning: Conditioning | None, outputs: int):
         super().__init__()
-        self.encoder = make_encoder(network.encoder, network.encoder_conf, 2, mel_bins, condition_size)
+        self.name = network.encoder
+        self.encoder = make_encoder(network.encoder, network.encoder_conf, features, conditioning)
         self.output = nn.Linear(self.encoder.output_size, outputs)
         masks = network.spec_augment
+        if masks and self.encoder.reads != "features":
+            raise ConfigError(
+                f"encoder `{self.name}` reads {self.encoder.reads}: set its network's spec_augment to null"
+            )
         self.augment = masks and torchaudio.transforms.SpecAugment(
             masks.time_masks, masks.time_width, masks.frequency_masks, masks.frequency_width
         )
 
-    def forward(self, features: Tensor, lengths: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: dict[str, Tensor], lengths: Tensor, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``inputs``: features (B, 2, F, T) and waveforms (B, 2, N), of which the encoder reads one."""
+        read = inputs[self.encoder.reads]
         if self.augment and self.training:
-            features = self.augment(features)
-        encoded, lengths = self.encoder(features, lengths, conditions)
+            read = self.augment(read)
+        num_frames = inputs["features"].shape[-1]
+        encoded, lengths = encode(self.name, self.encoder, read, lengths, conditions, num_frames)
         return self.output(encoded), lengths
 
 

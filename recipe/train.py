@@ -109,6 +109,7 @@ class TrainingModule(lightning.LightningModule):
         self.hop_seconds = config.features.hop / config.features.sample_rate
         system = {"filter": "pitch_onset", "speech": "baseline"}.get(run, run)
         self.model = JointModel(config.model, config.features, len(tokens), system)
+        self.model.load_pretrained()
         self.monitor = "note error" if system == "pitch_onset" else "WER"
         is_song_system = run in ("baseline", "oracle", "multitask")
         if is_song_system and self.training_config.start_lyrics and config.corpora.librispeech:
@@ -185,11 +186,19 @@ class TrainingModule(lightning.LightningModule):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that a killed run never leaves half-written."""
+    """Checkpoints that a killed run never leaves half-written, and that cannot bring code with them."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
         with write_atomically(path) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+    def load_checkpoint(self, path, map_location=None, weights_only=True):
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except Exception as error:  # torch raises many kinds, by where the file is broken
+            raise UserError(
+                f"{path}: not a checkpoint of this project ({type(error).__name__}); remove it to train from the start"
+            ) from None
 
 
 class Progress(Callback):
