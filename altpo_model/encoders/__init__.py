@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from altpo_model.config import Conditioning, ConfigError, Features
+from altpo_model.encoders.conformer import Conformer
 from altpo_model.encoders.crnn import Crnn
+from altpo_model.encoders.e_branchformer import EBranchformer
 from altpo_model.errors import UserError
 from altpo_model.layers import subsampled
 
-BUILT_IN = {"crnn": Crnn}
+BUILT_IN = {"crnn": Crnn, "conformer": Conformer, "e_branchformer": EBranchformer}
 
 
 class Encoder(Protocol):
