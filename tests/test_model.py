@@ -275,7 +275,7 @@ def test_broken_model_file_is_one_clear_error(tmp_path, content):
 
 
 def test_unknown_encoder_names_the_known_ones_and_unknown_option_the_known_options():
-    with pytest.raises(ConfigError, match="known ones: conformer, crnn, e_branchformer"):
+    with pytest.raises(ConfigError, match="known ones: conformer, crnn, e_branchformer, ssl"):
         make_encoder("crn", {}, Features(), Conditioning())
     with pytest.raises(ConfigError, match="`chanels`.*channels, kernels"):
         make_encoder("crnn", {"chanels": [1]}, Features(), Conditioning())

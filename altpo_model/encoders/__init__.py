@@ -20,10 +20,11 @@ from altpo_model.config import Conditioning, ConfigError, Features
 from altpo_model.encoders.conformer import Conformer
 from altpo_model.encoders.crnn import Crnn
 from altpo_model.encoders.e_branchformer import EBranchformer
+from altpo_model.encoders.ssl import SelfSupervised
 from altpo_model.errors import UserError
 from altpo_model.layers import subsampled
 
-BUILT_IN = {"crnn": Crnn, "conformer": Conformer, "e_branchformer": EBranchformer}
+BUILT_IN = {"crnn": Crnn, "conformer": Conformer, "e_branchformer": EBranchformer, "ssl": SelfSupervised}
 
 
 class Encoder(Protocol):
