@@ -228,6 +228,7 @@ class Model:
     pitch_onset: Network = field(default_factory=Network)  # paper, section 3.1
     lyrics: Network = field(default_factory=Network)  # paper, section 3.2
     conditioning: Conditioning = field(default_factory=Conditioning)  # of the lyrics network
+    intermediate_ctc_layer: int | None = None  # of the lyrics encoder, from 1, with a CTC loss of its own; null: none
 
 
 @dataclass
@@ -246,6 +247,7 @@ class Training:
     weight_pitch: float = 1.0
     weight_onset: float = 1.0
     weight_lyrics: float = 1.0
+    intermediate_share: float = 0.5  # of weight_lyrics that the loss at model.intermediate_ctc_layer has
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
     start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was

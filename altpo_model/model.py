@@ -13,6 +13,8 @@ Speech has no notes: whatever the system, it is conditioned on zeros and has no 
 speech is the system ``baseline`` on speech alone.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +53,7 @@ class Output:
     lengths: Tensor  # (B,) frames of the features
     log_probs: Tensor | None = None  # (B, T', tokens) natural logarithm
     log_probs_lengths: Tensor | None = None  # (B,)
+    intermediate_log_probs: Tensor | None = None  # (B, T', tokens) of the intermediate layer, in training where set
     pitch_logits: Tensor | None = None  # (B, 129, T)
     onset_logits: Tensor | None = None  # (B, T)
 
@@ -73,7 +76,7 @@ class JointModel(nn.Module):
             else None
         )
         self.lyrics = (
-            EncoderAndOutput(model.lyrics, features, model.conditioning, num_tokens)
+            EncoderAndOutput(model.lyrics, features, model.conditioning, num_tokens, model.intermediate_ctc_layer)
             if system != "pitch_onset"
             else None
         )
@@ -88,13 +91,15 @@ class JointModel(nn.Module):
         inputs = {"features": features, "waveforms": batch.waveforms}
         output = Output(lengths)
         if self.pitch_onset is not None:
-            logits, _ = self.pitch_onset(inputs, lengths)
+            logits, *_ = self.pitch_onset(inputs, lengths)
             output.pitch_logits = logits[..., :-1].transpose(1, 2)
             output.onset_logits = logits[..., -1]
         if self.lyrics is not None:
             conditions = self._conditions(features, lengths, batch, output)
-            logits, output.log_probs_lengths = self.lyrics(inputs, lengths, conditions)
+            logits, between, output.log_probs_lengths = self.lyrics(inputs, lengths, conditions)
             output.log_probs = torch.log_softmax(logits.float(), dim=-1)
+            if between is not None:
+                output.intermediate_log_probs = torch.log_softmax(between.float(), dim=-1)
         return output
 
     def load_pretrained(self) -> None:
@@ -121,13 +126,30 @@ class JointModel(nn.Module):
 
 
 class EncoderAndOutput(nn.Module):
-    """An encoder with a fully connected layer: (B, 2, F, T) -> (B, T', outputs); masks in training where set."""
+    """An encoder with a fully connected layer; masks in training where set.
 
-    def __init__(self, network: Network, features: Features, conditioning: Conditioning | None, outputs: int):
+    ``intermediate_layer``: the layer of the encoder, from 1, to whose output the fully connected one is applied too.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        features: Features,
+        conditioning: Conditioning | None,
+        outputs: int,
+        intermediate_layer: int | None = None,
+    ):
         super().__init__()
         self.name = network.encoder
         self.encoder = make_encoder(network.encoder, network.encoder_conf, features, conditioning)
         self.output = nn.Linear(self.encoder.output_size, outputs)
+        self.intermediate_layer = intermediate_layer
+        layers = len(getattr(self.encoder, "layers", []))
+        if intermediate_layer is not None and not 1 <= intermediate_layer < layers:
+            raise ConfigError(
+                f"model.intermediate_ctc_layer is {intermediate_layer}, but the encoder `{self.name}` has {layers} "
+                "layers, and the last has its loss anyway"
+            )
         masks = network.spec_augment
         if masks and self.encoder.reads != "features":
             raise ConfigError(
@@ -139,14 +161,32 @@ class EncoderAndOutput(nn.Module):
 
     def forward(
         self, inputs: dict[str, Tensor], lengths: Tensor, conditions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """``inputs``: features (B, 2, F, T) and waveforms (B, 2, N), of which the encoder reads one."""
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Logits (B, T', outputs), in training those of the intermediate layer if there is one, and lengths (B,).
+
+        inputs: features (B, 2, F, T) and waveforms (B, 2, N), of which the encoder reads one.
+        """
         read = inputs[self.encoder.reads]
         if self.augment and self.training:
             read = self.augment(read)
         num_frames = inputs["features"].shape[-1]
-        encoded, lengths = encode(self.name, self.encoder, read, lengths, conditions, num_frames)
-        return self.output(encoded), lengths
+        with self._intermediate() as between:
+            encoded, lengths = encode(self.name, self.encoder, read, lengths, conditions, num_frames)
+        return self.output(encoded), self.output(between[0]) if between else None, lengths
+
+    @contextmanager
+    def _intermediate(self) -> Iterator[list[Tensor]]:
+        """A list that takes the output of the intermediate layer, if there is one, in training."""
+        between = []
+        if self.intermediate_layer is None or not self.training:
+            yield between
+            return
+        layer = self.encoder.layers[self.intermediate_layer - 1]
+        hook = layer.register_forward_hook(lambda _, __, y: between.append(y[0] if isinstance(y, tuple) else y))
+        try:
+            yield between
+        finally:
+            hook.remove()
 
 
 def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor]:
@@ -155,8 +195,11 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
     ``pitch``: cross entropy of the frames of songs, in which the 128 notes weigh ``note_weight`` times no-pitch.
     ``onset``: binary cross entropy of the frames of songs, in which onsets weigh ``onset_weight`` times the others.
     ``lyrics``: CTC, each clip divided by its number of tokens.
+    ``intermediate``: CTC likewise at the intermediate layer, which takes ``intermediate_share`` of the weight of
+    ``lyrics`` (Lee and Watanabe, "Intermediate Loss Regularization for CTC-based Speech Recognition", ICASSP 2021).
     """
     parts = {}
+    weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
     if output.pitch_logits is not None:
         inside = frame_mask(output.lengths, output.onset_logits.shape[1]) & batch.is_song[:, None]  # (B, T)
         count = inside.sum().clamp(min=1)
@@ -174,12 +217,15 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
         parts["pitch"] = (pitch * inside).sum() / count
         parts["onset"] = (onset * inside).sum() / count
     if output.log_probs is not None:
-        parts["lyrics"] = nn.functional.ctc_loss(
-            output.log_probs.transpose(0, 1),
-            batch.tokens,
-            output.log_probs_lengths,
-            batch.num_tokens,
-            zero_infinity=True,
-        )
-    weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
+        parts["lyrics"] = _ctc(output.log_probs, output.log_probs_lengths, batch)
+    if output.intermediate_log_probs is not None:
+        parts["intermediate"] = _ctc(output.intermediate_log_probs, output.log_probs_lengths, batch)
+        weights["intermediate"] = training.intermediate_share * training.weight_lyrics
+        weights["lyrics"] -= weights["intermediate"]
     return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}
+
+
+def _ctc(log_probs: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    return nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), batch.tokens, lengths, batch.num_tokens, zero_infinity=True
+    )

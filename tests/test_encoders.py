@@ -169,6 +169,32 @@ def test_encoders_serve_the_pitch_and_onset_network_too(name):
         JointModel(Model(pitch_onset=small(name, subsampling=2)), FEATURES, 34, "pitch_onset")
 
 
+@pytest.mark.parametrize("name", ["crnn", "conformer", "e_branchformer"])
+def test_intermediate_loss_is_ctc_at_that_layer_and_takes_its_share_of_the_weight(name):
+    torch.manual_seed(0)
+    model = JointModel(Model(lyrics=small(name), intermediate_ctc_layer=1), FEATURES, 34, "baseline").train()
+    batch = make_batch()
+    output = model(batch)
+    encoder = model.lyrics.encoder
+    first = []
+    encoder.layers[0].register_forward_hook(lambda _, __, y: first.append(y[0] if isinstance(y, tuple) else y))
+    parts = losses(model(batch), batch, Training(weight_lyrics=2.0, intermediate_share=0.3))
+    between = model.lyrics.output(first[0]).log_softmax(2)
+    each = torch.nn.CTCLoss(reduction="none", zero_infinity=True)(
+        between.transpose(0, 1), batch.tokens, output.log_probs_lengths, batch.num_tokens
+    )
+    assert parts["intermediate"].item() == pytest.approx((each / batch.num_tokens).mean().item(), rel=1e-4)
+    expected = 2.0 * (0.7 * parts["lyrics"] + 0.3 * parts["intermediate"])
+    assert parts["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert model.eval()(batch).intermediate_log_probs is None
+
+
+@pytest.mark.parametrize("layer", [0, 2, -1])
+def test_intermediate_layer_that_is_not_there_is_one_line(layer):
+    with pytest.raises(ConfigError, match=f"is {layer}, but the encoder `conformer` has 2 layers"):
+        JointModel(Model(lyrics=small("conformer"), intermediate_ctc_layer=layer), FEATURES, 34, "baseline")
+
+
 # Conditioning
 
 
