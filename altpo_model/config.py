@@ -232,6 +232,15 @@ class Model:
 
 
 @dataclass
+class Augmentation:
+    """Random changes to the waveforms of a training batch, ``altpo_model/augmentation.py``; the paper uses none."""
+
+    vocals_gain: float = 0.0  # dB at the most, by which the vocals are louder or softer against the accompaniment
+    other_accompaniment: float = 0.0  # share of the songs that get the accompaniment of another song of the batch
+    pitch_shift: int = 0  # semitones at the most, by which a clip and its notes are shifted up or down
+
+
+@dataclass
 class Training:
     """One training run: optimiser, batches, stopping. Adam has betas 0.9, 0.999 and epsilon 1e-8 (section 4.2)."""
 
@@ -250,6 +259,7 @@ class Training:
     intermediate_share: float = 0.5  # of weight_lyrics that the loss at model.intermediate_ctc_layer has
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
+    augmentation: Augmentation | None = None
     start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was
     start_pitch_onset: bool = False  # multitask starts from the trained pitch_onset system
     precision: str = "32-true"  # in lightning's words
