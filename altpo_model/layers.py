@@ -97,8 +97,8 @@ class FrontEnd(nn.Module):
         return self.dropout(self.projection(self.conditioner(x, conditions))), lengths
 
 
-def subsampled(frames: Tensor, subsampling: int) -> Tensor:
-    """Output frames of clips: each begun group of ``subsampling`` input frames gives one."""
+def subsampled(frames: Tensor | int, subsampling: int) -> Tensor | int:
+    """Output frames of clips with so many input frames: each begun group of ``subsampling`` input frames gives one."""
     return (frames - 1) // subsampling + 1
 
 

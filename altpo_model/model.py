@@ -53,9 +53,9 @@ class Output:
     lengths: Tensor  # (B,) frames of the features
     log_probs: Tensor | None = None  # (B, T', tokens) natural logarithm
     log_probs_lengths: Tensor | None = None  # (B,)
-    intermediate_log_probs: Tensor | None = None  # (B, T', tokens) of the intermediate layer, in training where set
     pitch_logits: Tensor | None = None  # (B, 129, T)
     onset_logits: Tensor | None = None  # (B, T)
+    intermediate_log_probs: Tensor | None = None  # (B, T', tokens) of the intermediate layer, in training where set
 
 
 class JointModel(nn.Module):

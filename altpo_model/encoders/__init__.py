@@ -5,8 +5,8 @@ A package of a third party adds one by the entry-point group ``altpo_model.encod
     [project.entry-points."altpo_model.encoders"]
     mine = "my_package:MyEncoder"
 
-and a conf file then names it as ``encoder: mine``. The layers and the conditioning of this
-project help to write one.
+and a conf file then names it as ``encoder: mine``. What `altpo_model.layers` and `altpo_model.conditioning` have is
+there for it to use.
 """
 
 import inspect
@@ -92,7 +92,7 @@ def encode(
     """
     given = encoder(inputs, lengths, conditions)
     expected = subsampled(lengths, encoder.subsampling)
-    shape = (len(lengths), int(subsampled(torch.tensor(num_frames), encoder.subsampling)), encoder.output_size)
+    shape = (len(lengths), subsampled(num_frames, encoder.subsampling), encoder.output_size)
     if not (isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, Tensor) for part in given)):
         raise ConfigError(f"encoder `{name}` gives a {type(given).__name__}, not its frames and their lengths")
     if given[0].shape != shape:
