@@ -31,6 +31,7 @@ from altpo_model.encoders.ssl import interpolate
 from altpo_model.errors import UserError
 from altpo_model.model import Batch, JointModel, losses
 from altpo_model.tokens import CharTokens
+from recipe.train import TrainingModule
 
 ROOT = Path(__file__).parents[1]
 WAV2VEC2 = {
@@ -367,6 +368,17 @@ def test_trained_model_loads_without_the_file_of_its_first_weights(wav2vec2_file
     path.unlink()
     batch = make_batch()
     assert torch.equal(load_model(tmp_path / "model.pt")[0](batch).log_probs, model(batch).log_probs)
+
+
+def test_training_starts_from_the_weights_of_the_file(wav2vec2_file):
+    path, model = wav2vec2_file
+    config = Config(model=Model(lyrics=Network("ssl", {**SSL, "weights": str(path)})))
+    module = TrainingModule(config, "speech", CharTokens())
+    started = module.model.lyrics.encoder.model.state_dict()
+    assert all(torch.equal(started[key], value) for key, value in model.state_dict().items())
+    path.unlink()
+    with pytest.raises(UserError, match="wav2vec2.pt: no such file"):
+        TrainingModule(config, "speech", CharTokens())
 
 
 def test_missing_broken_and_unfitting_weights_are_one_line(wav2vec2_file, tmp_path, monkeypatch):
