@@ -57,7 +57,7 @@ class Encoder(Protocol):
         ...
 
 
-def make_encoder(name: str, conf: dict, features: Features, conditioning: Conditioning | None) -> nn.Module:
+def make_encoder(name: str, conf: dict, features: Features, conditioning: Conditioning | None) -> Encoder:
     """The encoder that the conf file names, built with its ``encoder_conf``.
 
     Raises ConfigError for an unknown name, a plug-in that cannot be imported, an option that the encoder does not have
@@ -84,7 +84,7 @@ def make_encoder(name: str, conf: dict, features: Features, conditioning: Condit
 
 
 def encode(
-    name: str, encoder: nn.Module, inputs: Tensor, lengths: Tensor, conditions: Tensor | None, num_frames: int
+    name: str, encoder: Encoder, inputs: Tensor, lengths: Tensor, conditions: Tensor | None, num_frames: int
 ) -> tuple[Tensor, Tensor]:
     """What the encoder makes of a batch whose longest clip has ``num_frames`` frames of features.
 
