@@ -151,7 +151,7 @@ if { has_corpus dali || has_corpus ultrastar; } && begin 3-filter "pitch-shift f
 fi
 
 if begin 4 "segments" --uses segments filter corpora.dali.split corpora.ultrastar.split corpora.librispeech \
-    --reads "$data_dir/songs" "$data_dir/manifests" "{filter.table}" --writes "$data_dir/cuts"; then
+    --reads "$data_dir/songs" "$data_dir/manifests" "{filter.table}" "{segments.alignments}" --writes "$data_dir/cuts"; then
     run python local/make_cuts.py "${options[@]}"
     finish
 fi
@@ -159,15 +159,21 @@ fi
 if [ "$models" != "$exp_dir" ]; then
     echo "stages 5 to 7: nothing to do, the conf takes the models of $models"
 else
-    if begin 5 "language model" --uses lm --reads "{lm.text}" --writes "$data_dir/lm" "$data_dir/lang_char"; then
+    if begin 5-lm "language model" --uses lm --reads "{lm.text}" --writes "$data_dir/lm/lm.bin"; then
         run python local/train_lm.py "${options[@]}"
         finish
     fi
-    uses=(model features seed)
+    if begin 5-lang "lang directory" --uses lang decoding.methods lm.token_order --reads "$data_dir/lm/words.txt" \
+        "{lm.text}" "$data_dir/cuts" --writes "$lang/tokens.txt"; then
+        run python local/prepare_lang.py "${options[@]}"
+        finish
+    fi
+    uses=(model features seed lang)
     speech=("$data_dir/cuts/librispeech_train.jsonl.gz" "$data_dir/cuts/librispeech_validation.jsonl.gz")
     songs=("$data_dir"/cuts/{dali,ultrastar}_{train,validation}.jsonl.gz "$data_dir"/audio/{dali,ultrastar})
     if has_corpus librispeech && begin 6 "speech pre-training" --books exp --uses "${uses[@]}" speech_training \
-        --after 1-librispeech --reads "${speech[@]}" --writes "$exp_dir/speech/model.pt" --clears "$exp_dir/speech"; then
+        --after 1-librispeech --reads "${speech[@]}" "$lang/tokens.txt" --writes "$exp_dir/speech/model.pt" \
+        --clears "$exp_dir/speech"; then
         run python -m recipe.train --run speech "${options[@]}"
         finish
     fi
@@ -181,8 +187,8 @@ else
             while [[ " ${trains[*]} " == *" pitch_onset "* ]]; do wait_for_training; done
         fi
         if begin "7-$system" "train" --books exp --uses "${uses[@]}" "$training" \
-            --after 1-librispeech --reads "${songs[@]}" "${speech[@]}" "$exp_dir/speech/model.pt" "${start[@]}" \
-            --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
+            --after 1-librispeech --reads "${songs[@]}" "${speech[@]}" "$lang/tokens.txt" "$exp_dir/speech/model.pt" \
+            "${start[@]}" --writes "$exp_dir/$system/model.pt" --clears "$exp_dir/$system"; then
             echo "+ python -m recipe.train --run $system ${options[*]}"
             "${tied[@]}" python -m recipe.train --run "$system" "${options[@]}" &
             trains[$!]=$system
@@ -193,8 +199,9 @@ fi
 
 for system in speech $systems; do
     if [ -f "$models/$system/model.pt" ] && begin "8-$system" "decoding" --books exp --uses decoding features \
-        --after 1-librispeech --reads "$models/$system/model.pt" "$models_data/lm/lm.bin" "$data_dir/audio" \
-        "$data_dir"/cuts/{librispeech,dali,ultrastar,jamendo}_{validation,test}.jsonl.gz --writes "$exp_dir/hypotheses/$system"; then
+        --after 1-librispeech --reads "$models/$system/model.pt" "$models_data"/lm/*.bin "$lang/lexicon.txt" \
+        "$data_dir/audio" "$data_dir"/cuts/{librispeech,dali,ultrastar,jamendo}_{validation,test}.jsonl.gz \
+        --writes "$exp_dir/hypotheses/$system"; then
         if [ "$models" = "$exp_dir" ] && [ "$system" != pitch_onset ]; then
             run python -m recipe.tune --system "$system" "${options[@]}"
         fi

@@ -12,27 +12,28 @@ import torch
 from altpo_model.config import Config, Features, Model, section_from
 from altpo_model.errors import UserError
 from altpo_model.files import write_atomically
+from altpo_model.lang import SentencePieceTokens, Tokens
 from altpo_model.model import JointModel
 from altpo_model.tokens import CharTokens
 
 FORMAT = "altpo 1"
 
 
-def save_model(path: str | Path, model: JointModel, config: Config, tokens: CharTokens) -> None:
+def save_model(path: str | Path, model: JointModel, config: Config, tokens: Tokens) -> None:
     """Write the model whole, or not at all."""
     content = {
         "format": FORMAT,
         "system": model.system,
         "model": asdict(config.model),
         "features": asdict(config.features),
-        "tokens": tokens.characters,
+        "tokens": tokens.characters if isinstance(tokens, CharTokens) else tokens.model,
         "weights": model.state_dict(),
     }
     with write_atomically(path) as temporary:
         torch.save(content, temporary)
 
 
-def load_model(path: str | Path) -> tuple[JointModel, CharTokens, Features]:
+def load_model(path: str | Path) -> tuple[JointModel, Tokens, Features]:
     """The model in evaluation mode on the CPU, its tokens and its features.
 
     Raises UserError for a file that is missing, broken or of another format.
@@ -47,7 +48,8 @@ def load_model(path: str | Path) -> tuple[JointModel, CharTokens, Features]:
         raise UserError(f"{path}: not a model of this project ({type(error).__name__}); train it again") from None
     if not known:
         raise UserError(f"{path}: a model of format {content['format']!r}, but this version reads {FORMAT!r}")
-    tokens = CharTokens(content["tokens"])
+    tokens = content["tokens"]
+    tokens = CharTokens(tokens) if isinstance(tokens, str) else SentencePieceTokens(tokens)
     features = section_from(Features, content["features"], str(path))
     model = JointModel(section_from(Model, content["model"], str(path)), features, len(tokens), content["system"])
     model.load_state_dict(content["weights"])

@@ -177,6 +177,7 @@ class Segments:
     min_pause: float = 0.3  # seconds between two words at which a song may be cut
     join: bool = True  # phrases are joined while the segment stays within max_seconds
     padding: float = 0.2  # seconds kept before the first and after the last word
+    alignments: list[str] = field(default_factory=list)  # of recipe/align.py: songs that they call unfit are left out
 
 
 @dataclass
@@ -193,7 +194,9 @@ class LanguageModel:
     order: int = 5
     prune: list[int] = field(default_factory=lambda: [0, 0, 1])
     max_words: int = 200000
-    memory: str = "50%"  # lmplz -S
+    memory: str = "1G"  # of lmplz, which sorts on disk what does not fit
+    quantize: int | None = None  # bits of each probability and back-off weight in the binary file; null: exact
+    token_order: int = 6  # of the model over tokens, for ctc-beam-search-lexicon-free; KenLM's highest
 
 
 @dataclass
@@ -257,6 +260,7 @@ class Training:
     weight_onset: float = 1.0
     weight_lyrics: float = 1.0
     intermediate_share: float = 0.5  # of weight_lyrics that the loss at model.intermediate_ctc_layer has
+    ctc: str = "torch"  # torch | k2: which computes the CTC loss
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
     augmentation: Augmentation | None = None
@@ -269,13 +273,31 @@ class Training:
 
 @dataclass
 class Decoding:
+    """Search for words, with icefall's names of the methods (altpo_model/decoding), and for notes.
+
+    A word sequence W with a CTC path A scores  sum_t ln p(A_t | X)  +  lm_scale * ln p_LM(W)  +  word_score * |W|.
+    """
+
+    methods: list[str] = field(default_factory=lambda: ["ctc-greedy-search", "ctc-beam-search", "1best"])
+    lm_scale: float | None = None  # null: tuned on the validation set, for each method by itself
+    word_score: float | None = None  # null: tuned likewise
+    tune_lm_scales: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.4, 0.6, 0.9, 1.3])
+    tune_word_scores: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    # ctc-beam-search
     beam: int = 25  # paper, section 4.2
     beam_tokens: int = 10  # tokens considered a frame
     beam_threshold: float = 20.0  # hypotheses worse than the best by this are dropped
-    lm_weight: float | None = None  # of log10 probabilities; null: tuned on the validation set
-    word_score: float | None = None  # added for each word; null: tuned likewise
-    tune_lm_weights: list[float] = field(default_factory=lambda: [0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
-    tune_word_scores: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    blank_threshold: float = 0.999  # of frames in a row whose blank is surer than this the first is searched; 1: all
+    # methods on graphs
+    backend: str = "auto"  # auto (k2 where it is installed) | k2 | kaldi
+    hlg_order: int | None = 3  # n-grams up to this order are in HLG; null: all. Rescoring takes all
+    search_beam: float = 16.0  # paths worse than the best by this are dropped
+    output_beam: float = 8.0  # the same for what stays in a lattice; icefall's default
+    min_active: int = 30  # states that are kept in any case; icefall's default
+    max_active: int = 10000  # states that are kept at most; icefall's default
+    num_paths: int = 100  # sampled from a lattice for the nbest methods
+    nbest_scale: float = 0.5  # of the scores in sampling; smaller: more different paths. icefall's default
+    # notes
     onset_threshold: float = 0.4  # paper, section 4.2
     onset_window: float = 0.05  # seconds
     max_seconds: float = 480.0  # audio of one batch
@@ -313,6 +335,7 @@ class Config:
 
     name: str = ""
     data_dir: str = "data/main"  # manifests, separated audio, cuts, lang directory, language model
+    lang: str = "char"  # tokens: char, bpe_<V> (V SentencePiece pieces) or the path of a lang directory
     exp_dir: str = ""  # default: exp/<name>
     trained: Trained | None = None  # take the models of a finished run and train none
     seed: int = 2022

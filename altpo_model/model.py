@@ -22,6 +22,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from altpo_model.config import Conditioning, ConfigError, Features, Model, Network, Training
+from altpo_model.ctc import ctc_loss
 from altpo_model.encoders import encode, make_encoder
 from altpo_model.features import LogMel, frame_mask
 from altpo_model.notes import NUM_CONDITIONS
@@ -217,15 +218,13 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
         parts["pitch"] = (pitch * inside).sum() / count
         parts["onset"] = (onset * inside).sum() / count
     if output.log_probs is not None:
-        parts["lyrics"] = _ctc(output.log_probs, output.log_probs_lengths, batch)
+        parts["lyrics"] = _ctc(output.log_probs, output, batch, training)
     if output.intermediate_log_probs is not None:
-        parts["intermediate"] = _ctc(output.intermediate_log_probs, output.log_probs_lengths, batch)
+        parts["intermediate"] = _ctc(output.intermediate_log_probs, output, batch, training)
         weights["intermediate"] = training.intermediate_share * training.weight_lyrics
         weights["lyrics"] -= weights["intermediate"]
     return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}
 
 
-def _ctc(log_probs: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    return nn.functional.ctc_loss(
-        log_probs.transpose(0, 1), batch.tokens, lengths, batch.num_tokens, zero_infinity=True
-    )
+def _ctc(log_probs: Tensor, output: Output, batch: Batch, training: Training) -> Tensor:
+    return ctc_loss(log_probs, output.log_probs_lengths, batch.tokens, batch.num_tokens, training.ctc)

@@ -10,6 +10,7 @@ from scipy.ndimage import maximum_filter1d
 NUM_PITCHES = 128
 NO_PITCH = 128  # the 129th class
 NUM_CONDITIONS = NUM_PITCHES + 2  # 129 pitch classes and the onset
+LONGEST_REST = 1.0  # seconds between two notes of one word
 
 
 class Note(NamedTuple):
@@ -72,3 +73,24 @@ def form_notes(
                 Note(float(start * hop_seconds), float((start + voiced[-1] + 1) * hop_seconds), int(commonest))
             )
     return notes
+
+
+def words_of_notes(notes: Sequence[Note], words: Sequence[tuple[float, float]]) -> list[int | None]:
+    """The word that each note carries, counted from 0; None where no word is sung.
+
+    ``notes``, ``words`` (start and end of each): in seconds of the same time, in order. CTC hears a word's characters
+    where they begin, so a word may be sung until the next one starts: a note carries the word with which it shares
+    most time in that sense. It carries none before the first word, and none after a pause of more than `LONGEST_REST`.
+    """
+    ends = [end for _, end in words]  # of a word and of the notes that it has so far
+    borders = [*(start for start, _ in words), np.inf]
+    carried: list[int | None] = []
+    for note in notes:
+        shared = [min(note.offset, following) - max(note.onset, start) for start, following in pairwise(borders)]
+        best = int(np.argmax(shared)) if shared else None
+        if best is None or shared[best] <= 0 or note.onset > ends[best] + LONGEST_REST:
+            carried.append(None)
+        else:
+            carried.append(best)
+            ends[best] = max(ends[best], note.offset)
+    return carried

@@ -7,7 +7,6 @@ stands there as ``▁`` (U+2581), the symbol that SentencePiece and icefall use 
 from collections.abc import Iterable
 from pathlib import Path
 
-from altpo_model.errors import UserError
 from altpo_model.files import write_atomically
 from altpo_model.text import CHARACTERS
 
@@ -59,24 +58,3 @@ class CharTokens:
         with write_atomically(path) as temporary:
             lines = (f"{self.symbol(index)} {index}\n" for index in range(len(self)))
             temporary.write_text("".join(lines), encoding="utf-8")
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> "CharTokens":
-        """Read ``tokens.txt``. Raises UserError when it is missing or is not a table of characters."""
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"{path}: no such token table; run stage 5 (local/train_lm.py), which writes it")
-        characters = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-            symbol, _, index = line.partition(" ")
-            if index != str(number) or (symbol != BLANK_SYMBOL if number == 0 else len(symbol) != 1):
-                raise UserError(
-                    f"{path}: line {number + 1} is {line!r}, not "
-                    f"`{BLANK_SYMBOL if number == 0 else '<character>'} {number}`; write the table anew with stage 5"
-                )
-            if number > 0:
-                characters.append(symbol.replace(SPACE_SYMBOL, " "))
-        try:
-            return cls("".join(characters))
-        except ValueError as error:
-            raise UserError(f"{path}: {error}; write the table anew with stage 5") from None

@@ -4,6 +4,10 @@ Reads data_dir/songs/<corpus>_<split>.jsonl.gz (and LibriSpeech's manifests), wr
 data_dir/cuts/<corpus>_<split>.jsonl.gz. Songs are cut into fixed windows (paper, section 4.1) or at pauses between
 words; a word that a border cuts is in no text. A song of which only the text is known is one segment. Of DALI and
 UltraStar, the songs that the pitch-shift filter has selected are divided into train, validation and test.
+
+Songs whose lyrics do not fit their audio can be left out as well: align a corpus with the model of a finished run
+(recipe/align.py --corpus), name its exp/<...>/alignments/<system>/<corpus>.jsonl.gz in segments.alignments, and run
+stage 4 again.
 """
 
 from pathlib import Path
@@ -177,7 +181,24 @@ def _songs(config: Config, name: str) -> CutSet:
     path = Path(config.data_dir) / "songs" / f"{name}.jsonl.gz"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage {3 if name.endswith('_selected') else 2}, which makes it")
-    return load_manifest_lazy(path)
+    unfit = _unfit_songs(config.segments)
+    songs = load_manifest_lazy(path)
+    left_out = sorted(song.id for song in songs if song.id in unfit)
+    if left_out:
+        print(f"{name}: {len(left_out)} songs left out, whose lyrics do not fit the audio: {', '.join(left_out)}")
+    return CutSet.from_cuts(song for song in songs if song.id not in unfit) if left_out else songs
+
+
+def _unfit_songs(segments: Segments) -> set[str]:
+    """The songs that recipe/align.py found not to fit, of all the alignments that the conf names."""
+    unfit = set()
+    for path in map(Path, segments.alignments):
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such alignments (`segments.alignments`); make them with recipe/align.py --corpus"
+            )
+        unfit |= {song.id for song in load_manifest(path) if not (song.custom or {}).get("fits", True)}
+    return unfit
 
 
 def _write(config: Config, name: str, cuts: CutSet) -> None:

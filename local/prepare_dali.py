@@ -11,9 +11,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, joined_syllables, midi_number, song_supervision
+from altpo_model.audio_files import BrokenAudio, audio_by_name, checked_recording
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes, language_name
-from audio_files import BrokenAudio, audio_by_name, checked_recording
 from dali_annotation import (
     BadAnnotation,
     DaliAnnotation,

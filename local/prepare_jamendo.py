@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignments import SongAnnotation, Timed, song_supervision
+from altpo_model.audio_files import BrokenAudio, audio_by_name, checked_recording
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes
 from altpo_model.text import normalize_text
-from audio_files import BrokenAudio, audio_by_name, checked_recording
 from manifests import (
     LeftOut,
     Manifests,

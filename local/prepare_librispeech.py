@@ -24,10 +24,10 @@ from lhotse.recipes import prepare_librispeech as lhotse_prepare_librispeech
 from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH
 
 from alignments import Losses
+from altpo_model.audio_files import BrokenAudio, check_audio
 from altpo_model.config import LibriSpeech, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.text import normalize_text
-from audio_files import BrokenAudio, check_audio
 from manifests import (
     LeftOut,
     Manifests,

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, song_supervision
+from altpo_model.audio_files import BrokenAudio, audio_by_name, checked_recording
 from altpo_model.errors import UserError, exits_cleanly
-from audio_files import BrokenAudio, audio_by_name, checked_recording
 from manifests import (
     LeftOut,
     Manifests,

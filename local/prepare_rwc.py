@@ -18,9 +18,9 @@ from pathlib import Path
 import pretty_midi
 
 from alignments import SongAnnotation, Timed, song_supervision
+from altpo_model.audio_files import BrokenAudio, audio_by_name, checked_recording
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes
-from audio_files import BrokenAudio, audio_by_name, checked_recording
 from manifests import (
     LeftOut,
     Manifests,

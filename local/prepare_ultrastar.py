@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from alignments import OUT_OF_RANGE, Losses, SongAnnotation, Timed, song_supervision
+from altpo_model.audio_files import AUDIO_SUFFIXES, BrokenAudio, checked_recording
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.languages import language_code, language_codes, language_name
 from altpo_model.ultrastar import (
@@ -29,7 +30,6 @@ from altpo_model.ultrastar import (
     parse_ultrastar,
     timed_lyrics,
 )
-from audio_files import AUDIO_SUFFIXES, BrokenAudio, checked_recording
 from manifests import (
     LeftOut,
     Manifests,

@@ -19,11 +19,11 @@ import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
+from altpo_model.audio_files import SHORTFALL_SECONDS, BrokenAudio, audio_blocks
 from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Separation, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.separation import MODEL_FILES, VocalSeparator, load_separator, separate_stream
-from audio_files import SHORTFALL_SECONDS, BrokenAudio, audio_blocks
 from manifests import LeftOut, Report
 from parallel import parallel_map
 

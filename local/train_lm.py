@@ -1,15 +1,11 @@
-"""Stage 5: the word n-gram language model, the word list, and the character lang directory.
+"""Stage 5: the word list and the word n-gram language model.
 
 The sentences of ``lm.text`` are normalised as the lyrics are, without punctuation; the ``lm.max_words`` most frequent
 words stay, all others are ``<unk>``. Writes
 
     <data_dir>/lm/words.txt        a word a line, the most frequent first
     <data_dir>/lm/lm.arpa          KenLM's lmplz: modified Kneser-Ney
-    <data_dir>/lm/lm.bin           the same as KenLM's trie, which the decoder maps into memory
-    <data_dir>/lang_char/tokens.txt, words.txt, lexicon.txt    in icefall's layout
-
-The space is written ``▁`` in tokens.txt and lexicon.txt, as their fields are separated by spaces. A word's spelling
-is its characters and the space after it.
+    <data_dir>/lm/lm.bin           the same as KenLM's trie (quantised to lm.quantize), which the decoder maps
 """
 
 import gzip
@@ -28,10 +24,10 @@ from altpo_model.config import LanguageModel, argument_parser, config_from
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.text import normalize_text
-from altpo_model.tokens import CharTokens
 
 _KENLM = Path(__file__).resolve().parents[1] / "tools/kenlm/bin"
 _ORDERS = range(2, 7)  # a trie has at least two orders; KenLM is built for at most six
+_BITS = range(2, 26)  # of KenLM's quantised values
 _OTHER_THAN_WORDS = re.compile(r"[^a-z' \n]")
 _MARKS = str.maketrans(dict.fromkeys(",.?!-", " "))
 
@@ -62,8 +58,10 @@ def normalise_sentences(source: Path, target: Path) -> tuple[Counter, int]:
     return counts, sentences
 
 
-def train(text: Path, words: list[str], arpa: Path, binary: Path, conf: LanguageModel, temporary: Path) -> bool:
+def train(text: Path, words: Iterable[str], arpa: Path, binary: Path, conf: LanguageModel, temporary: Path) -> bool:
     """Estimate the model of ``text`` over ``words`` and write it as ``arpa`` and ``binary``.
+
+    ``temporary``: a folder for what lmplz sorts on disk.
 
     Returns: whether the discounts had to be KenLM's fallback constants (0.5, 1, 1.5): a small text has no n-gram that
     occurs once, or too few, to estimate modified Kneser-Ney's from.
@@ -81,23 +79,11 @@ def train(text: Path, words: list[str], arpa: Path, binary: Path, conf: Language
         if done.returncode != 0:
             raise UserError(f"lmplz failed: {_reason(done)}; see the keys `lm.*` of the conf file")
         with write_atomically(binary) as binary_now:
-            done = _run([_program("build_binary"), "-T", f"{temporary}/", "trie", arpa_now, binary_now])
+            bits = [] if conf.quantize is None else ["-q", conf.quantize, "-b", conf.quantize]
+            done = _run([_program("build_binary"), "-T", f"{temporary}/", *bits, "trie", arpa_now, binary_now])
             if done.returncode != 0:
-                raise UserError(f"build_binary failed: {_reason(done)}; is the disk full?")
+                raise UserError(f"build_binary failed: {_reason(done)}; see `lm.quantize`, or is the disk full?")
     return is_fallback
-
-
-def write_lang(directory: Path, words: list[str]) -> None:
-    """Write the character lang directory: ``tokens.txt``, ``words.txt`` (sorted, with ids) and ``lexicon.txt``."""
-    tokens = CharTokens()
-    in_order = sorted(words)
-    symbols = ["<eps>", *in_order, "<UNK>", "#0", "<s>", "</s>"]
-    tokens.write(directory / "tokens.txt")
-    _write_lines(directory / "words.txt", (f"{symbol} {index}" for index, symbol in enumerate(symbols)))
-    spellings = (" ".join(tokens.symbol(index) for index in tokens.spelling(word)) for word in in_order)
-    _write_lines(
-        directory / "lexicon.txt", (f"{word} {spelling}" for word, spelling in zip(in_order, spellings, strict=True))
-    )
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -143,9 +129,13 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         out.writelines(f"{line}\n" for line in lines)
 
 
-def _check(conf: LanguageModel) -> None:
-    if conf.order not in _ORDERS:
-        raise UserError(f"`lm.order` is {conf.order}; it must be from {_ORDERS[0]} to {_ORDERS[-1]}")
+def check(conf: LanguageModel) -> None:
+    """Raise UserError for settings that make no model."""
+    for key in ("order", "token_order"):
+        if getattr(conf, key) not in _ORDERS:
+            raise UserError(f"`lm.{key}` is {getattr(conf, key)}; it must be from {_ORDERS[0]} to {_ORDERS[-1]}")
+    if conf.quantize is not None and conf.quantize not in _BITS:
+        raise UserError(f"`lm.quantize` is {conf.quantize}; it must be from {_BITS[0]} to {_BITS[-1]} bits, or null")
     if len(conf.prune) > conf.order:
         raise UserError(f"`lm.prune` has {len(conf.prune)} counts for a model of order {conf.order}")
     if conf.max_words < 1:
@@ -155,9 +145,8 @@ def _check(conf: LanguageModel) -> None:
 @exits_cleanly
 def main() -> None:
     conf = config_from(argument_parser(__doc__).parse_args())
-    _check(conf.lm)
-    data_dir = Path(conf.data_dir)
-    directory = data_dir / "lm"
+    check(conf.lm)
+    directory = Path(conf.data_dir) / "lm"
     directory.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=directory, prefix=".train_lm."))
     try:
@@ -168,7 +157,6 @@ def main() -> None:
         # Equally frequent words in the order of the alphabet, so that the list does not depend on the text's order.
         words = sorted(counts, key=lambda word: (-counts[word], word))[: conf.lm.max_words]
         _write_lines(directory / "words.txt", words)
-        write_lang(data_dir / "lang_char", words)
         is_fallback = train(text, words, directory / "lm.arpa", directory / "lm.bin", conf.lm, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -26,7 +26,6 @@ from pathlib import Path
 
 import mir_eval
 import numpy as np
-import soundfile
 import torch
 from lhotse import CutSet, SupervisionSegment, SupervisionSet, load_manifest_lazy
 from lhotse.audio import AudioLoadingError, DurationMismatchError
@@ -35,6 +34,7 @@ from lhotse.supervision import AlignmentItem
 from torch import Tensor
 from tqdm import tqdm
 
+from altpo_model.audio_files import AudioInfo, BrokenAudio, audio_blocks, check_audio
 from altpo_model.checkpoint import load_model
 from altpo_model.config import Alignment, Config, argument_parser, config_from
 from altpo_model.decoding.align import AlignedLyrics, Aligner
@@ -128,30 +128,24 @@ def read_lyrics(path: Path) -> list[list[str]]:
 
 def separated(path: Path, config: Config, sample_rate: int) -> Tensor:
     """(2, N) vocals and mixture of an audio file. Raises UserError."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such audio file")
     separation = config.separation
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        with soundfile.SoundFile(path) as audio:
-            separator = load_separator(separation.model, separation.wiener_iterations, device)
-            chunks = separation.chunk_seconds, separation.overlap_seconds
-            parts = list(separate_stream(_blocks(audio), audio.samplerate, separator, *chunks, sample_rate))
-    except soundfile.SoundFileError as error:
-        reason = getattr(error, "error_string", error)
-        raise UserError(f"{path}: cannot be read as audio: {reason}") from None
-    if not parts:
-        raise UserError(f"{path}: the audio has no samples")
+        info = check_audio(path)
+        separator = load_separator(separation.model, separation.wiener_iterations, device)
+        chunks = separation.chunk_seconds, separation.overlap_seconds
+        parts = list(separate_stream(_blocks(path, info), info.sampling_rate, separator, *chunks, sample_rate))
+    except BrokenAudio as error:
+        raise UserError(f"{path}: cannot be read as audio: {error}") from None
     return torch.cat([torch.stack([vocals, mixture]) for mixture, vocals in parts], dim=1)
 
 
-def _blocks(audio: soundfile.SoundFile) -> Iterator[Tensor]:
+def _blocks(path: Path, info: AudioInfo) -> Iterator[Tensor]:
     """(channels, samples) each, with a progress bar."""
-    seconds = audio.frames / audio.samplerate
-    with tqdm(total=round(seconds), unit="s", desc="separation", mininterval=5) as progress:
-        while len(block := audio.read(_BLOCK_SECONDS * audio.samplerate, dtype="float32", always_2d=True)):
-            yield torch.from_numpy(block.T.copy())
-            progress.update(round(len(block) / audio.samplerate))
+    with tqdm(total=round(info.num_samples / info.sampling_rate), unit="s", desc="separation", mininterval=5) as bar:
+        for block in audio_blocks(path, _BLOCK_SECONDS):
+            yield block
+            bar.update(round(block.shape[1] / info.sampling_rate))
 
 
 def _tell(aligned: AlignedLyrics, options: Alignment) -> None:
@@ -227,6 +221,7 @@ def align_corpus(config: Config, network: LyricsNetwork, corpus: str, system: st
             aligned = network.align(_waveforms(song, network.sample_rate), [words])
         except UserError as error:
             rows[song.id] = {"words": len(words), "score": None, "fits": False, "error": str(error)}
+            segments.append(_supervision(song, None, False))
             continue
         fits = aligned.score >= network.aligner.options.min_score
         rows[song.id] = {
@@ -285,27 +280,26 @@ def _waveforms(song: Cut, sample_rate: int) -> Tensor:
     return torch.from_numpy(np.concatenate([vocals[:, :length], mixture[:, :length]]))
 
 
-def _supervision(song: Cut, aligned: AlignedLyrics, fits: bool) -> SupervisionSegment:
+def _supervision(song: Cut, aligned: AlignedLyrics | None, fits: bool) -> SupervisionSegment:
     items = [
         AlignmentItem(
             word.text, round(song.start + word.start, 6), round(word.end - word.start, 6), round(word.confidence, 4)
         )
-        for word in aligned.words
+        for word in (aligned.words if aligned else [])
     ]
+    scores = (
+        {"alignment_score": round(aligned.score, 4), "unexplained": round(aligned.unexplained, 4)} if aligned else {}
+    )
     return SupervisionSegment(
         id=song.id,
         recording_id=song.recording_id,
         start=song.start,
         duration=song.duration,
-        text=" ".join(word.text for word in aligned.words),
+        text=song.supervisions[0].text,
         language=song.supervisions[0].language,
         speaker=song.supervisions[0].speaker,
         alignment={"word": items},
-        custom={
-            "alignment_score": round(aligned.score, 4),
-            "unexplained": round(aligned.unexplained, 4),
-            "fits": fits,
-        },
+        custom={**{key: round(score, 4) for key, score in scores.items()}, "fits": fits},
     )
 
 

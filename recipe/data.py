@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from altpo_model.config import Config, Training
 from altpo_model.errors import UserError
+from altpo_model.lang import Tokens
 from altpo_model.model import Batch
 from altpo_model.notes import NO_PITCH, Note, frame_targets
-from altpo_model.tokens import CharTokens
 
 BUCKETS = 8  # of durations
 SHUFFLE_BUFFER = 2000  # cuts held in memory
@@ -27,7 +27,7 @@ class SegmentDataset(Dataset):
     Channel 0 is ``cut.vocals``, channel 1 the cut's own recording; a cut without ``vocals`` is speech, in both.
     """
 
-    def __init__(self, tokens: CharTokens, sample_rate: int, hop: int):
+    def __init__(self, tokens: Tokens, sample_rate: int, hop: int):
         self.tokens = tokens
         self.sample_rate = sample_rate
         self.hop = hop

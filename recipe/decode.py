@@ -1,9 +1,10 @@
 """Stage 8: decode the test sets with every trained system.
 
 Hypotheses are Lhotse SupervisionSets, exp/<conf name>/hypotheses/<system>/<cuts>.<method>.jsonl.gz, with the text, the
-words (with times, and their confidence as score) and the notes of each segment in the time of its recording. Methods:
-greedy (CTC best path) and beam (lexicon and n-gram language model, with the weights that recipe/tune.py has found); a
-system without lyrics network has notes alone.
+words (with times, and their confidence as score) and the notes of each segment in the time of its recording. The custom
+field ``words_of_notes`` says which word (counted from 0) each note carries, null where none is sung. The methods are
+decoding.methods of the conf (altpo_model/decoding/search.py says which there are), with the weights that recipe/tune.py
+has found; a system without lyrics network has notes alone.
 """
 
 from pathlib import Path
@@ -14,14 +15,14 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from altpo_model.config import LYRICS_CORPORA, Config, argument_parser, config_from
-from altpo_model.decoding.beam import BeamSearch
-from altpo_model.decoding.greedy import GreedySearch
 from altpo_model.decoding.hypothesis import Hypothesis
+from altpo_model.decoding.search import Search, check_methods
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
+from altpo_model.notes import words_of_notes
 from recipe.data import cuts_path, load_cuts
 from recipe.inference import Outputs, System
-from recipe.tune import load_beam_search, tuned
+from recipe.tune import load_search, tuned
 
 # What is decoded with what: the oracle needs notes, which JamendoLyrics does not have.
 _WITH_NOTES = tuple(f"{corpus}_test" for corpus in LYRICS_CORPORA)
@@ -53,29 +54,45 @@ def main() -> None:
         torch.set_num_threads(config.threads)
     if not any(test_sets(config, system) for system in TEST_SETS):
         raise UserError(f"{config.data_dir}/cuts: no test set to decode; run stages 1 to 4")
-    beam = None
+    check_methods(config.decoding.methods)
+    searches: dict[str, Search] = {}
     for name in arguments.system or TEST_SETS:
-        (Path(config.exp_dir) / "hypotheses" / name).mkdir(parents=True, exist_ok=True)
+        folder = Path(config.exp_dir) / "hypotheses" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_other_methods(folder, config.decoding.methods)
         sets = test_sets(config, name)
         if not sets:
             print(f"{name}: none of its test sets ({', '.join(TEST_SETS[name])}) is in this run")
             continue
         system = System(config, name)
         if system.model.lyrics is not None:
-            options = tuned(config, name)
-            beam = beam.with_options(options) if beam else load_beam_search(config, system.tokens, options)
+            for method in config.decoding.methods:
+                options = tuned(config, name, method)
+                known = searches.get(method)
+                searches[method] = (
+                    known.with_options(options) if known else load_search(config, method, system.tokens, options)
+                )
         for test_set in sets:
-            decode(config, system, beam, test_set)
+            decode(config, system, searches, test_set)
 
 
-def decode(config: Config, system: System, beam: BeamSearch | None, name: str) -> None:
-    """Decode the cuts ``name`` and write their hypotheses."""
+def decode(config: Config, system: System, searches: dict[str, Search], name: str) -> None:
+    """Decode the cuts ``name`` by each method and write their hypotheses."""
     outputs = system.outputs(load_cuts(config, name), f"{system.name}, {name}")
     if outputs.log_probs is None:
         _write(config, system.name, name, "notes", outputs, None)
         return
-    for method, search in {"greedy": GreedySearch(system.tokens), "beam": beam}.items():
-        _write(config, system.name, name, method, outputs, search.decode_batch(outputs.log_probs, config.jobs))
+    references = [cut.supervisions[0].text or "" for cut in outputs.cuts]
+    for method, search in searches.items():
+        found = search.decode_batch(outputs.log_probs, config.jobs, references)
+        _write(config, system.name, name, method, outputs, found)
+
+
+def _remove_other_methods(folder: Path, methods: list[str]) -> None:
+    """Hypotheses of methods that the conf no longer names would be scored beside the new ones."""
+    for path in folder.glob("*.jsonl.gz"):
+        if path.name.split(".")[1] not in (*methods, "notes"):
+            path.unlink()
 
 
 def hypotheses_path(config: Config, system: str, name: str, method: str) -> Path:
@@ -87,7 +104,7 @@ def _write(
 ) -> None:
     segments = []
     for i, cut in enumerate(outputs.cuts):
-        alignment = {}
+        alignment, custom = {}, None
         if hypotheses is not None:
             alignment["word"] = [
                 _item(cut, word.text, word.start * outputs.frame, word.end * outputs.frame, word.confidence)
@@ -95,6 +112,9 @@ def _write(
             ]
         if outputs.notes is not None:
             alignment["note"] = [_item(cut, str(n.pitch), n.onset, n.offset) for n in outputs.notes[i]]
+        if len(alignment) == 2:
+            words = [(word.start * outputs.frame, word.end * outputs.frame) for word in hypotheses[i].words]
+            custom = {"words_of_notes": words_of_notes(outputs.notes[i], words)}
         segments.append(
             SupervisionSegment(
                 id=cut.id,
@@ -103,6 +123,7 @@ def _write(
                 duration=cut.duration,
                 text=hypotheses[i].text if hypotheses else None,
                 alignment=alignment,
+                custom=custom,
             )
         )
     path = hypotheses_path(config, system, name, method)

@@ -1,5 +1,6 @@
 """What a trained system says of segments: log probabilities of tokens, and notes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from tqdm import tqdm
 
 from altpo_model.checkpoint import load_model
 from altpo_model.config import Config
-from altpo_model.model import JointModel, Output
+from altpo_model.lang import Tokens, lang_directory
+from altpo_model.model import Batch, JointModel, Output
 from altpo_model.notes import Note, form_notes
-from altpo_model.tokens import CharTokens
+from altpo_model.posteriors import CHUNK_SECONDS, song_output
 from recipe.data import SegmentDataset, evaluation_loader
 
 
@@ -38,7 +40,7 @@ class System:
         self.name = name
         model, tokens, _ = load_model(trained_systems(config) / name / "model.pt")
         self.model: JointModel = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokens: CharTokens = tokens
+        self.tokens: Tokens = tokens
 
     def outputs(self, cuts: CutSet, description: str) -> Outputs:
         """Everything that the system says of ``cuts``."""
@@ -50,13 +52,13 @@ class System:
         log_probs: list[np.ndarray] = []
         with torch.inference_mode(), tqdm(unit="segment", mininterval=5, desc=description) as progress:
             for batch, batch_cuts in evaluation_loader(cuts, dataset, config.decoding.max_seconds):
-                output = model(batch.to(next(model.parameters()).device))
                 done += batch_cuts
-                if model.pitch_onset is not None:
-                    notes += _notes(output, config, seconds)
-                if model.lyrics is not None:
-                    lengths = output.log_probs_lengths.tolist()
-                    log_probs += [p[:n].cpu().numpy() for p, n in zip(output.log_probs.float(), lengths, strict=True)]
+                for output in self._outputs(batch):
+                    if model.pitch_onset is not None:
+                        notes += _notes(output, config, seconds)
+                    if model.lyrics is not None:
+                        ends = output.log_probs_lengths.tolist()
+                        log_probs += [p[:n].cpu().numpy() for p, n in zip(output.log_probs.float(), ends, strict=True)]
                 progress.update(len(batch_cuts))
         has_words = model.lyrics is not None
         return Outputs(
@@ -65,6 +67,15 @@ class System:
             notes if model.pitch_onset is not None else None,
             seconds * (model.lyrics.encoder.subsampling if has_words else 1),
         )
+
+    def _outputs(self, batch: Batch) -> Iterator[Output]:
+        """Of a batch at once or, where it holds whole songs, of each in chunks (not the oracle, which needs notes)."""
+        seconds = batch.waveforms.shape[2] / self.config.features.sample_rate
+        if seconds <= CHUNK_SECONDS or self.model.system == "oracle":
+            yield self.model(batch.to(next(self.model.parameters()).device))
+            return
+        for waveforms, samples, is_song in zip(batch.waveforms, batch.num_samples, batch.is_song, strict=True):
+            yield song_output(self.model, waveforms[:, :samples], bool(is_song))
 
 
 def trained_systems(config: Config) -> Path:
@@ -75,6 +86,11 @@ def trained_systems(config: Config) -> Path:
 def trained_data(config: Config) -> Path:
     """The folder of the language model and the lexicon, likewise."""
     return Path(config.trained.data_dir if config.trained else config.data_dir)
+
+
+def trained_lang(config: Config) -> Path:
+    """The lang directory, likewise."""
+    return lang_directory(trained_data(config), config.lang)
 
 
 def _notes(output: Output, config: Config, seconds: float) -> list[list[Note]]:

@@ -15,7 +15,7 @@ import torch
 
 from altpo_model.checkpoint import load_model
 from altpo_model.config import Config, argument_parser, config_from
-from altpo_model.decoding.greedy import collapse
+from altpo_model.decoding.words import collapse
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.notes import pick_onsets

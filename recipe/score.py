@@ -23,11 +23,10 @@ from recipe.decode import TEST_SETS, hypotheses_path, test_sets
 from recipe.measures import note_scores, word_error_rate
 from recipe.stage import seconds_of_stages
 
-METHODS = ("greedy", "beam")
 NOTE_KINDS = ("COn", "COnP")
 TITLES = {"speech": "speech", "dali": "songs (DALI)", "ultrastar": "songs (UltraStar)", "jamendo": "JamendoLyrics"}
 
-# Deng, Nakamura and Yoshii (ISMIR 2022): WER of the beam search; LibriSpeech is test-clean.
+# Deng, Nakamura and Yoshii (ISMIR 2022): WER of ctc-beam-search; LibriSpeech is test-clean.
 PAPER_WER = {
     ("speech", "speech"): 6.56,
     ("baseline", "dali"): 69.22,
@@ -88,14 +87,14 @@ def _words_and_notes(config: Config, system: str, name: str) -> tuple[dict, dict
     """{method: {segment: (reference, hypothesis)}} and {segment: {"COn": [P, R, F], "COnP": [P, R, F]}}."""
     pairs, notes = {}, {}
     cuts = {cut.id: cut for cut in load_cuts(config, name)}
-    for method in (*METHODS, "notes"):
+    for method in (*config.decoding.methods, "notes"):
         path = hypotheses_path(config, system, name, method)
         if not path.is_file():
             continue
         hypotheses = {segment.id: segment for segment in load_manifest(path)}
         if hypotheses.keys() != cuts.keys():
             raise UserError(f"{path}: made from other cuts than {config.data_dir} now has; run stage 8 again")
-        if method in METHODS:
+        if method != "notes":
             pairs[method] = {i: (cuts[i].supervisions[0].text or "", h.text or "") for i, h in hypotheses.items()}
         if system in ("pitch_onset", "multitask"):
             for i, cut in cuts.items():
@@ -132,19 +131,25 @@ def tables(results: dict) -> str:
 
 
 def word_table(results: dict) -> str:
+    methods = _methods(results)
     lines = [
         "Word error rate in %, over the corpus and (in brackets) as the mean of the segments' rates. The paper's",
-        "figures are of LibriSpeech, DALI and JamendoLyrics themselves, with its full-size networks.",
+        "figures are of a beam search on LibriSpeech, DALI and JamendoLyrics themselves, with full-size networks.",
         "",
-        "| system | test set | greedy | beam, 5-gram | paper |",
-        "|---|---|---|---|---|",
+        f"| system | test set | {' | '.join(methods)} | paper |",
+        f"|---|---|{'---|' * len(methods)}---|",
     ]
     for system, by_set in results["wer"].items():
         for test_set, by_method in by_set.items():
-            cells = [f"{by_method[m]['corpus']:.2f} ({by_method[m]['segments']:.2f})" for m in METHODS]
+            cells = [f"{by_method[m]['corpus']:.2f} ({by_method[m]['segments']:.2f})" for m in methods]
             paper = PAPER_WER.get((system, test_set))
             lines.append(f"| {system} | {TITLES[test_set]} | {' | '.join(cells)} | {paper or ''} |")
     return "\n".join(lines) + "\n"
+
+
+def _methods(results: dict) -> list[str]:
+    """Those that every system was decoded with."""
+    return next((list(by_method) for by_set in results["wer"].values() for by_method in by_set.values()), [])
 
 
 def note_table(results: dict) -> str:
@@ -172,12 +177,13 @@ def song_table(results: dict) -> str:
     by_system = results["songs"].get("ultrastar", {})
     if not by_system:
         return ""
+    methods = _methods(results)
     lines = [
         "UltraStar songs one by one. Shift: the semitones that bring the annotated notes nearest to the estimate of",
         "the pitch network, and the share of frames that are wrong then.",
         "",
-        "| song | words | best shift (error) | system | greedy | beam, 5-gram | COn | COnP |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| song | words | best shift (error) | system | {' | '.join(methods)} | COn | COnP |",
+        f"|---|---|---|---|{'---|' * len(methods)}---|---|",
     ]
     for song in sorted({song for songs in by_system.values() for song in songs}):
         for system, songs in by_system.items():
@@ -185,7 +191,7 @@ def song_table(results: dict) -> str:
             if row is None:
                 continue
             shift = f"{row['best_offset']:+.0f} ({row['best_res']:.2f})" if "best_res" in row else ""
-            rates = [f"{row[method]:.1f}" if method in row else "" for method in METHODS]
+            rates = [f"{row[method]:.1f}" if method in row else "" for method in methods]
             notes = [_triple(row[kind]) if kind in row else "" for kind in NOTE_KINDS]
             cells = [song, str(row.get("words", "")), shift, system, *rates, *notes]
             lines.append(f"| {' | '.join(cells)} |")
@@ -199,7 +205,7 @@ def _triple(values) -> str:
 def _write_songs(path: Path, results: dict) -> None:
     """A row a song and system: words, WER by method, precision, recall and F of the notes, the filter's best shift."""
     notes = [f"{kind} {part}" for kind in NOTE_KINDS for part in ("P", "R", "F")]
-    plain = ("words", *METHODS, "best_offset", "best_res")
+    plain = ("words", *_methods(results), "best_offset", "best_res")
     with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("set", "system", "song", *plain, *notes))

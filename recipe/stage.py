@@ -14,11 +14,13 @@ import shlex
 import shutil
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 from altpo_model.config import PITCH_CORPORA, Config, load_config
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
+from altpo_model.lang import lang_directory
 
 DONE_BEFORE = 10  # exit status of `begin` when there is nothing to do
 WHOLE_FILE = 1 << 20  # bytes up to which a file counts by its content
@@ -44,6 +46,7 @@ def main() -> None:
         print(f"data_dir={shlex.quote(config.data_dir)} exp_dir={shlex.quote(config.exp_dir)}")
         models = config.trained or config
         print(f"models={shlex.quote(models.exp_dir)} models_data={shlex.quote(models.data_dir)}")
+        print(f"lang={shlex.quote(str(lang_directory(models.data_dir, config.lang)))}")
         print(f"parallel_systems={config.parallel_systems}")
         librispeech = config.corpora.librispeech
         print(f"downloads_librispeech={'true' if librispeech and librispeech.download else 'false'}")
@@ -131,12 +134,16 @@ def _hash(config: Config, arguments: argparse.Namespace) -> str:
 
 
 def _paths(config: Config, patterns: list[str]) -> list[Path]:
-    """The paths with the conf's values in place of {key}; one whose value is null is left out."""
+    """The paths with the conf's values in place of {key}, each of a list's; one whose value is null is left out."""
     paths = []
     for pattern in patterns:
         values = {key: _value(config, key) for key in re.findall(r"\{([\w.]+)\}", pattern)}
         if None not in values.values():
-            paths.append(Path(re.sub(r"\{([\w.]+)\}", lambda match, values=values: str(values[match[1]]), pattern)))
+            for each in product(*(value if isinstance(value, list) else [value] for value in values.values())):
+                path = pattern
+                for key, value in zip(values, each, strict=True):
+                    path = path.replace(f"{{{key}}}", str(value))
+                paths.append(Path(path))
     return paths
 
 

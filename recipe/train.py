@@ -26,6 +26,7 @@ from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Training, 
 from altpo_model.decoding.greedy import best_paths
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
+from altpo_model.lang import Tokens, lang_directory, read_tokens
 from altpo_model.model import Batch, JointModel, losses
 from altpo_model.notes import form_notes
 from altpo_model.tokens import CharTokens
@@ -51,7 +52,7 @@ def train(config: Config, run: str) -> None:
         torch.set_num_threads(config.threads)
     training = _training(config, run)
     folder = run_folder(config, run)
-    dataset = _dataset(config)
+    dataset = SegmentDataset(_tokens(config, run), config.features.sample_rate, config.features.hop)
     songs, speech, validation = _cuts(config, run)
     module = TrainingModule(config, run, dataset.tokens)
     checkpoints = ModelCheckpoint(
@@ -101,7 +102,7 @@ def train(config: Config, run: str) -> None:
 class TrainingModule(lightning.LightningModule):
     """The joint model with its optimiser, losses and validation measures (in %)."""
 
-    def __init__(self, config: Config, run: str, tokens: CharTokens):
+    def __init__(self, config: Config, run: str, tokens: Tokens):
         super().__init__()
         self.run = run
         self.training_config = _training(config, run)
@@ -239,8 +240,11 @@ def _training(config: Config, run: str) -> Training:
     }.get(run, config.song_training)
 
 
-def _dataset(config: Config) -> SegmentDataset:
-    return SegmentDataset(CharTokens(), config.features.sample_rate, config.features.hop)
+def _tokens(config: Config, run: str) -> Tokens:
+    """Those of the lang directory; the filter's network, which is trained before it is made, writes none."""
+    if run == "filter" or config.lang == "char":
+        return CharTokens()
+    return read_tokens(lang_directory(config.data_dir, config.lang))
 
 
 def _cuts(config: Config, run: str):

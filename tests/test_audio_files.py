@@ -11,8 +11,8 @@ import torch
 from lhotse import Recording
 from tiny_audio import ROOT, truncate, write_sine
 
+from altpo_model.audio_files import BrokenAudio, audio_blocks, audio_by_name, check_audio, checked_recording
 from altpo_model.config import Separation
-from audio_files import BrokenAudio, audio_blocks, audio_by_name, check_audio, checked_recording
 from separate import separate_song
 
 REAL = Path(os.environ.get("ALTPO_TEST_DATA", ROOT.parent / "shared" / "data"))

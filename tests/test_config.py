@@ -29,7 +29,7 @@ def test_an_empty_file_gives_the_defaults_and_the_name_of_the_file(tmp_path):
     "text, unknown, nearest",
     [
         ("decodign: {}", "decodign", "decoding"),
-        ("decoding: {lmweight: 1.0}", "decoding.lmweight", "decoding.lm_weight"),
+        ("decoding: {lmscale: 1.0}", "decoding.lmscale", "decoding.lm_scale"),
         ("corpora: {dali: {split: {seeds: 1}}}", "corpora.dali.split.seeds", "corpora.dali.split.seed"),
         ("corpora: {jamendo: {langauges: [English]}}", "corpora.jamendo.langauges", "corpora.jamendo.languages"),
         ("7: {}", "7", ""),
@@ -50,8 +50,8 @@ def test_an_unknown_key_names_the_file_the_key_and_the_nearest_one(tmp_path, tex
         ("jobs: null", "`jobs` must be a whole number, not None"),
         ("data_dir: 3", "`data_dir` must be text, not 3"),
         ("segments: {join: 1}", "`segments.join` must be true or false, not 1"),
-        ("decoding: {lm_weight: false}", "`decoding.lm_weight` must be a number, not False"),
-        ("decoding: {lm_weight: high}", "`decoding.lm_weight` must be a number, not 'high'"),
+        ("decoding: {lm_scale: false}", "`decoding.lm_scale` must be a number, not False"),
+        ("decoding: {lm_scale: high}", "`decoding.lm_scale` must be a number, not 'high'"),
         ("decoding: 3", "decoding must be a section of `key: value` lines, not 3"),
         ("lm: {prune: 0}", "`lm.prune` must be a list, not 0"),
         ("lm: {prune: [0, x]}", r"`lm.prune[1]` must be a whole number, not 'x'"),
@@ -72,10 +72,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_file_states_only_what_differs_from_its_base(tmp_path):
-    conf_file(tmp_path, "jobs: 7\ndecoding: {beam: 9, lm_weight: 0.5}\nlm: {prune: [0, 0, 1]}\n", "base.yaml")
+    conf_file(tmp_path, "jobs: 7\ndecoding: {beam: 9, lm_scale: 0.5}\nlm: {prune: [0, 0, 1]}\n", "base.yaml")
     conf_file(tmp_path, "base: base.yaml\ndecoding: {beam: 10}\n", "middle.yaml")
-    config = load_config(conf_file(tmp_path, "base: middle.yaml\ndecoding: {lm_weight: 2}\nlm: {prune: [0]}\n"))
-    assert (config.jobs, config.decoding.beam, config.decoding.lm_weight) == (7, 10, 2.0)
+    config = load_config(conf_file(tmp_path, "base: middle.yaml\ndecoding: {lm_scale: 2}\nlm: {prune: [0]}\n"))
+    assert (config.jobs, config.decoding.beam, config.decoding.lm_scale) == (7, 10, 2.0)
     assert config.lm.prune == [0]
     assert config.name == "trial"
 
@@ -103,7 +103,7 @@ def test_numbers_may_be_written_with_an_exponent(tmp_path, written, value):
 
 
 def test_whole_numbers_become_floats_where_floats_are_wanted(tmp_path):
-    value = load_config(conf_file(tmp_path, "decoding: {lm_weight: 1}")).decoding.lm_weight
+    value = load_config(conf_file(tmp_path, "decoding: {lm_scale: 1}")).decoding.lm_scale
     assert isinstance(value, float)
 
 

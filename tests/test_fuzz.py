@@ -41,11 +41,11 @@ from lhotse import RecordingSet, SupervisionSet, validate_recordings_and_supervi
 from tiny_audio import write_sine
 
 from alignments import Timed, joined_syllables
+from altpo_model.audio_files import BrokenAudio, audio_blocks, checked_recording
 from altpo_model.config import Filter, Split
 from altpo_model.errors import UserError
 from altpo_model.text import CHARACTERS, normalize_text, scoring_text
 from altpo_model.ultrastar import decode_ultrastar, parse_ultrastar, timed_lyrics
-from audio_files import BrokenAudio, audio_blocks, checked_recording
 from dali_annotation import read_annotation
 from filter_table import paper_parts, read_table, selected
 from manifests import Report

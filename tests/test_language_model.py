@@ -1,4 +1,4 @@
-"""Stage 5: word list, KenLM model and lang directory from a text."""
+"""Stage 5: word list and KenLM model from a text."""
 
 import gzip
 import subprocess
@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
-
-from altpo_model.tokens import CharTokens
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCES = [
@@ -65,19 +63,6 @@ def test_words_are_normalised_and_the_most_frequent_come_first(trained):
     assert words == ["the", "hold", "river", "cafe", "don't", "golden", "i", "moon", "sings", "tonight", "we", "you"]
 
 
-def test_the_lang_directory_has_icefalls_layout(trained):
-    lang = trained / "lang_char"
-    assert CharTokens.from_file(lang / "tokens.txt").characters == CharTokens().characters
-    symbols = [line.split() for line in (lang / "words.txt").read_text().splitlines()]
-    assert [int(index) for _, index in symbols] == list(range(len(symbols)))
-    assert [symbol for symbol, _ in symbols] == ["<eps>", *sorted((trained / "lm/words.txt").read_text().split())] + [
-        "<UNK>", "#0", "<s>", "</s>"
-    ]  # fmt: skip
-    lexicon = (lang / "lexicon.txt").read_text(encoding="utf-8").splitlines()
-    assert len(lexicon) == 12
-    assert "don't d o n ' t ▁" in lexicon
-
-
 def test_probabilities_sum_to_one_after_any_context(trained):
     model = kenlm.Model(str(trained / "lm/lm.bin"))
     words = [*(trained / "lm/words.txt").read_text().split(), "<unk>", "</s>"]
@@ -95,13 +80,29 @@ def test_flashlight_scores_as_kenlm_does(trained):
     words = (trained / "lm/words.txt").read_text().split()
     dictionary = Dictionary([*words, "<unk>"])
     ours = KenLM(str(trained / "lm/lm.bin"), dictionary)
-    for sentence in ("you hold the golden moon", "river river sings", "the"):
+    theirs, random = kenlm.Model(str(trained / "lm/lm.bin")), np.random.default_rng(0)
+    for length in random.integers(1, 12, size=1000):
+        sentence = random.choice([*words, "<unk>"], size=length)
         state, total = ours.start(False), 0.0
-        for word in sentence.split():
+        for word in sentence:
             state, score = ours.score(state, dictionary.get_index(word))
             total += score
         total += ours.finish(state)[1]
-        assert total == pytest.approx(kenlm.Model(str(trained / "lm/lm.bin")).score(sentence), abs=1e-5)
+        assert total == pytest.approx(theirs.score(" ".join(sentence)), abs=1e-4)
+
+
+def test_a_quantised_model_is_smaller_and_nearly_the_same(tmp_path):
+    random = np.random.default_rng(1)
+    made = [f"{a}{b}{c}" for a in "bdfgk" for b in ("an", "el", "or") for c in ("ta", "si", "mo", "nu")]
+    lines = [" ".join(random.choice(made, size=8)) for _ in range(3000)]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    models = []
+    for bits in ("null", "8"):
+        assert train(tmp_path, "text.txt", f"lm.quantize={bits}").returncode == 0
+        path = tmp_path / "data/lm/lm.bin"
+        models.append((path.stat().st_size, kenlm.Model(str(path)).score(lines[0])))
+    assert models[1][0] < 0.8 * models[0][0]
+    assert models[1][1] == pytest.approx(models[0][1], rel=0.05)
 
 
 def test_binary_and_arpa_are_one_model(trained):
@@ -114,7 +115,7 @@ def test_a_gzipped_text_gives_the_same_model(trained, tmp_path):
     with gzip.open(tmp_path / "text.txt.gz", "wt", encoding="utf-8") as out:
         out.write("\n".join(SENTENCES) + "\n")
     assert train(tmp_path, "text.txt.gz").returncode == 0
-    for name in ("lm/words.txt", "lm/lm.arpa", "lm/lm.bin", "lang_char/lexicon.txt"):
+    for name in ("lm/words.txt", "lm/lm.arpa", "lm/lm.bin"):
         assert (tmp_path / "data" / name).read_bytes() == (trained / name).read_bytes()
 
 
@@ -123,7 +124,6 @@ def test_only_the_most_frequent_words_are_in_the_model(tmp_path):
     assert train(tmp_path, "text.txt", "lm.max_words=3").returncode == 0
     assert (tmp_path / "data/lm/words.txt").read_text().split() == ["the", "hold", "river"]
     assert unigrams(tmp_path / "data/lm/lm.arpa") == {"<unk>", "<s>", "</s>", "the", "hold", "river"}
-    assert len((tmp_path / "data/lang_char/lexicon.txt").read_text().splitlines()) == 3
     model = kenlm.Model(str(tmp_path / "data/lm/lm.bin"))
     assert "river" in model
     assert "moon" not in model
@@ -162,6 +162,8 @@ def test_a_broken_gzip_file_is_named_and_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     "setting, fault",
     [
+        ("lm.token_order=7", "`lm.token_order` is 7; it must be from 2 to 6"),
+        ("lm.quantize=1", "`lm.quantize` is 1; it must be from 2 to 25 bits, or null"),
         ("lm.order=9", "`lm.order` is 9"),
         ("lm.prune=[0, 0, 0, 1]", "`lm.prune` has 4 counts for a model of order 3"),
         ("lm.max_words=0", "`lm.max_words` is 0"),

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment, SupervisionSet
 from lhotse.audio import AudioSource
 from lhotse.supervision import AlignmentItem
 
-from altpo_model.config import Segments, Split
+from altpo_model.config import Config, Segments, Split
 from altpo_model.errors import UserError
-from make_cuts import pause_spans, segments_of
+from make_cuts import make_cuts, pause_spans, segments_of
 from recipe.data import notes_of
 from song_splits import split_songs
 
@@ -113,3 +113,22 @@ def test_unknown_ways_to_split_or_segment_are_errors():
         segments_of(make_song([("a", 0, 1)]), Segments(by="bars"))
     with pytest.raises(UserError, match="ratio, artist, train or test"):
         split_songs([], Split(by="moon"))
+
+
+def test_songs_that_an_alignment_calls_unfit_are_left_out(tmp_path, capsys):
+    songs = [make_song([("one", 1, 2)], name=name) for name in ("good", "bad", "unknown")]
+    (tmp_path / "songs").mkdir()
+    CutSet.from_cuts(songs).to_file(tmp_path / "songs" / "jamendo_test.jsonl.gz")
+    aligned = [
+        SupervisionSegment(id=name, recording_id=name, start=0, duration=60, custom={"fits": name == "good"})
+        for name in ("good", "bad")
+    ]
+    path = tmp_path / "jamendo.jsonl.gz"
+    SupervisionSet.from_segments(aligned).to_file(path)
+    config = Config(data_dir=str(tmp_path), segments=Segments(alignments=[str(path)]))
+    cuts = make_cuts(config, "jamendo")["test"]
+    assert [cut.recording_id for cut in cuts] == ["good", "unknown"]
+    assert "jamendo_test: 1 songs left out, whose lyrics do not fit the audio: bad" in capsys.readouterr().out
+    config.segments.alignments = [str(tmp_path / "gone.jsonl.gz")]
+    with pytest.raises(UserError, match=r"gone\.jsonl\.gz: no such alignments"):
+        make_cuts(config, "jamendo")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from altpo_model.notes import NO_PITCH, Note, form_notes, frame_targets, pick_onsets
+from altpo_model.notes import NO_PITCH, Note, form_notes, frame_targets, pick_onsets, words_of_notes
 
 HOP = 0.016
 
@@ -60,3 +60,20 @@ def test_pitch_of_a_note_is_its_commonest_voiced_class_and_an_unvoiced_onset_is_
 
 def test_no_frames_give_no_notes():
     assert form_notes(np.zeros((129, 0)), np.zeros(0), HOP) == []
+
+
+def test_a_note_carries_the_word_that_is_sung_then_also_after_its_last_character():
+    words = [(1.0, 1.3), (2.0, 2.2), (4.0, 4.1)]
+    notes = [
+        Note(0.2, 0.9, 60),  # before the first word
+        Note(0.9, 1.2, 60),
+        Note(1.6, 1.9, 62),  # the first word held over a second note
+        Note(1.9, 2.6, 64),  # begins in the first, is mostly in the second
+        Note(2.6, 3.5, 65),
+        Note(3.4, 4.7, 67),
+        Note(5.5, 5.9, 69),
+        Note(7.0, 7.5, 69),  # more than a second after all that was sung
+    ]
+    assert words_of_notes(notes, words) == [None, 0, 0, 1, 1, 2, 2, None]
+    assert words_of_notes(notes, []) == [None] * 8
+    assert words_of_notes([], words) == []

@@ -11,6 +11,7 @@ import soundfile
 import yaml
 from lhotse import CutSet, SupervisionSet, load_manifest, validate
 
+from altpo_model.checkpoint import load_model
 from altpo_model.ultrastar import format_ultrastar
 from altpo_model.ultrastar_export import ultrastar_song
 
@@ -75,7 +76,7 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
     assert set(results["wer"]["multitask"]) == {"dali", "jamendo"}
     for by_set in results["wer"].values():
         for by_method in by_set.values():
-            assert set(by_method) == {"greedy", "beam"}
+            assert list(by_method) == ["ctc-greedy-search", "ctc-beam-search", "1best"]
             assert all(set(figures) == {"corpus", "segments"} for figures in by_method.values())
     assert set(results["notes"]) == {"pitch_onset", "multitask"}
     assert all(len(s["dali"]["COn"]) == len(s["dali"]["COnP"]) == 3 for s in results["notes"].values())
@@ -83,9 +84,11 @@ def test_whole_recipe_prints_both_tables_and_writes_every_figure(tiny):
     assert set(results["separation"]) == {"si_sdr_mixture", "si_sdr_vocals"}
     assert {"0", "1", "2", "3", "4", "5", "6", "7", "8"} <= set(results["seconds"])
     assert (exp / "report" / "report.md").is_file() and (exp / "report" / "segment.png").is_file()
-    assert "%WER" in (exp / "errors" / "multitask-dali_test-beam.txt").read_text()
+    assert "%WER" in (exp / "errors" / "multitask-dali_test-1best.txt").read_text()
     for system in ("speech", "baseline", "oracle", "multitask"):
-        assert set(json.loads((exp / system / "weights.json").read_text())) >= {"lm_weight", "word_score", "WERs"}
+        weights = json.loads((exp / system / "weights.json").read_text())
+        assert list(weights) == ["ctc-beam-search", "1best"]
+        assert all(set(row) >= {"lm_scale", "word_score", "WERs"} for row in weights.values())
     assert len(json.loads((exp / "alignments" / "multitask" / "jamendo.json").read_text())["songs"]) == 2
 
 
@@ -102,8 +105,12 @@ def test_every_manifest_is_valid_and_words_are_inside_their_segments(tiny):
         assert cut.load_vocals().shape == cut.load_audio().shape
         for word in cut.supervisions[0].alignment["word"]:
             assert cut.start <= word.start and word.end <= cut.end + 1e-3
-    hypotheses = load_manifest(exp / "hypotheses" / "multitask" / "dali_test.beam.jsonl.gz")
+    hypotheses = load_manifest(exp / "hypotheses" / "multitask" / "dali_test.ctc-beam-search.jsonl.gz")
     assert isinstance(hypotheses, SupervisionSet)
+    for hypothesis in hypotheses:
+        carried = hypothesis.custom["words_of_notes"]
+        assert len(carried) == len(hypothesis.alignment["note"])
+        assert all(word is None or word < len(hypothesis.alignment["word"]) for word in carried)
     assert {h.id for h in hypotheses} == set(load_manifest(data / "cuts" / "dali_test.jsonl.gz").ids)
 
 
@@ -211,12 +218,29 @@ def test_karaoke_songs_as_a_test_set_score_as_the_same_songs_of_dali(tiny, karao
     for system in ("baseline", "oracle", "multitask"):
         assert set(results["songs"]["ultrastar"][system]) == set(songs)
         ours, dali = results["wer"][system]["ultrastar"], whole_run["wer"][system]["dali"]
-        assert ours["greedy"]["corpus"] == pytest.approx(dali["greedy"]["corpus"], abs=10)
+        assert ours["ctc-greedy-search"]["corpus"] == pytest.approx(dali["ctc-greedy-search"]["corpus"], abs=10)
     words = {row["words"] for row in results["songs"]["ultrastar"]["multitask"].values()}
     assert words == {row["words"] for row in whole_run["songs"]["dali"]["multitask"].values()}
     assert set(results["notes"]) == {"pitch_onset", "multitask"}
     assert f"| {songs[0]} |" in (tmp_path / "exp" / "RESULTS.md").read_text()
     assert (tmp_path / "exp" / "songs.csv").read_text().count("\n") == 1 + 4 * len(songs)
+
+
+def test_pieces_instead_of_characters_and_every_method_that_needs_no_k2(tiny, tmp_path):
+    conf, data, _, _ = tiny
+    exp = tmp_path / "exp"
+    methods = ["ctc-greedy-search", "ctc-beam-search", "ctc-beam-search-lexicon-free", "ctc-decoding", "1best"]
+    keys = (
+        "lang=bpe_60", f"exp_dir={exp}", f"decoding.methods=[{', '.join(methods)}]", "decoding.tune_lm_scales=[0.4]",
+        "decoding.tune_word_scores=[0.0]", "decoding.backend=kaldi",
+    )  # fmt: skip
+    options = [part for key in keys for part in ("--set", key)]
+    said = run("--conf", str(conf), *options, "--stage", "5", "--stop-stage", "9", "--system", "baseline")
+    assert "lang_bpe_60: 60 tokens" in said and "lang_bpe_60.bin: 6-gram model over tokens" in said
+    assert load_model(exp / "baseline" / "model.pt")[1].symbol(1) == "<sos/eos>"
+    by_method = json.loads((exp / "results.json").read_text())["wer"]["baseline"]["dali"]
+    assert list(by_method) == methods
+    assert by_method["ctc-decoding"] == by_method["ctc-greedy-search"]
 
 
 def test_karaoke_songs_join_the_training_songs(tiny, karaoke, tmp_path):

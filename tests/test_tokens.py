@@ -2,7 +2,6 @@
 
 import pytest
 
-from altpo_model.errors import UserError
 from altpo_model.tokens import CharTokens
 
 
@@ -30,30 +29,13 @@ def test_a_character_that_has_no_token_is_named():
         CharTokens().encode("café")
 
 
-def test_the_table_is_read_as_it_was_written(tmp_path):
+def test_the_table_has_a_symbol_and_its_id_a_line(tmp_path):
     path = tmp_path / "lang_char/tokens.txt"
     CharTokens().write(path)
     assert path.read_text(encoding="utf-8").splitlines()[:3] == ["<blk> 0", "▁ 1", "a 2"]
-    assert CharTokens.from_file(path).characters == CharTokens().characters
 
 
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere/tokens\.txt: no such token table"):
-        CharTokens.from_file(tmp_path / "nowhere/tokens.txt")
-
-
-@pytest.mark.parametrize(
-    "table, fault",
-    [
-        ("<blk> 0\n▁ 1\na 3\n", "line 3 is 'a 3'"),
-        ("<blk> 0\n▁ 1\nab 2\n", "line 3 is 'ab 2'"),
-        ("▁ 0\na 1\n", "line 1 is '▁ 0'"),
-        ("<blk> 0\na 1\n", "a space"),
-        ("<blk> 0\n▁ 1\na 2\na 3\n", "each character once"),
-    ],
-)
-def test_a_table_with_a_fault_is_refused_with_its_place(tmp_path, table, fault):
-    path = tmp_path / "tokens.txt"
-    path.write_text(table, encoding="utf-8")
-    with pytest.raises(UserError, match=fault):
-        CharTokens.from_file(path)
+@pytest.mark.parametrize(("characters", "fault"), [("ab", "a space"), (" aba", "each character once")])
+def test_characters_that_are_no_table_are_refused(characters, fault):
+    with pytest.raises(ValueError, match=fault):
+        CharTokens(characters)

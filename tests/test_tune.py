@@ -1,4 +1,4 @@
-"""Tuning of the beam search's weights."""
+"""Tuning of the weights of the searches."""
 
 import json
 
@@ -19,11 +19,17 @@ def test_lowest_rate_is_taken_and_of_equal_ones_that_with_the_better_neighbours(
 
 
 def test_stated_weights_are_not_tuned_and_the_others_come_from_the_systems_file(tmp_path):
-    config = Config(exp_dir=str(tmp_path), decoding=Decoding(lm_weight=0.5, word_score=2.0))
-    assert tuned(config, "baseline") == config.decoding
+    config = Config(exp_dir=str(tmp_path), decoding=Decoding(lm_scale=0.5, word_score=2.0))
+    assert tuned(config, "baseline", "1best") == config.decoding
     config.decoding = Decoding(word_score=2.0)
-    with pytest.raises(UserError, match="recipe.tune --system baseline"):
-        tuned(config, "baseline")
+    with pytest.raises(UserError, match="no weights of 1best; run python -m recipe.tune --system baseline"):
+        tuned(config, "baseline", "1best")
     (tmp_path / "baseline").mkdir()
-    (tmp_path / "baseline" / "weights.json").write_text(json.dumps({"lm_weight": 1.5, "word_score": 0.0}))
-    assert tuned(config, "baseline") == Decoding(lm_weight=1.5, word_score=2.0)
+    weights = {"1best": {"lm_scale": 1.5, "word_score": 0.0}, "ctc-beam-search": {"lm_scale": 0.3, "word_score": 1.0}}
+    (tmp_path / "baseline" / "weights.json").write_text(json.dumps(weights))
+    assert tuned(config, "baseline", "1best") == Decoding(lm_scale=1.5, word_score=2.0)
+    assert tuned(config, "baseline", "nbest-oracle") == Decoding(lm_scale=1.5, word_score=2.0)
+    assert tuned(config, "baseline", "ctc-beam-search") == Decoding(lm_scale=0.3, word_score=2.0)
+    assert tuned(config, "baseline", "ctc-greedy-search") == config.decoding
+    with pytest.raises(UserError, match="no weights of nbest-rescoring"):
+        tuned(config, "baseline", "nbest-rescoring")

@@ -26,8 +26,8 @@ from torch import Tensor
 from torchaudio.functional import forced_align
 
 from altpo_model.config import Alignment
-from altpo_model.decoding.greedy import collapse
 from altpo_model.decoding.hypothesis import confidence
+from altpo_model.decoding.words import collapse
 from altpo_model.errors import UserError
 from altpo_model.text import normalize_text, scoring_text
 from altpo_model.tokens import SPACE_SYMBOL, CharTokens

@@ -1,28 +1,13 @@
 """Greedy decoding: the CTC best path, the most probable token of each frame, with no lexicon and no language model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from altpo_model.decoding.hypothesis import Hypothesis, Word, confidence
-from altpo_model.tokens import CharTokens
-
-
-@dataclass(frozen=True)
-class TokenPath:
-    """Tokens of a CTC path: ``ids`` (N,); ``frames`` (N, 2), each token's first frame and the one after its last."""
-
-    ids: np.ndarray
-    frames: np.ndarray
-
-
-def collapse(best: np.ndarray, blank: int = 0) -> TokenPath:
-    """Merge equal neighbours of a frame-wise token sequence (T,), then leave out the blanks."""
-    starts = np.flatnonzero(np.diff(best, prepend=-1))  # [runs]
-    ends = np.append(starts[1:], len(best)) if len(best) else starts
-    is_token = best[starts] != blank
-    return TokenPath(best[starts][is_token], np.stack([starts[is_token], ends[is_token]], axis=1))
+from altpo_model.config import Decoding
+from altpo_model.decoding.hypothesis import Hypothesis
+from altpo_model.decoding.words import TokenPath, collapse, written_words
+from altpo_model.lang import Tokens
 
 
 def best_paths(log_probs, lengths=None, blank: int = 0) -> list[TokenPath]:
@@ -41,25 +26,20 @@ def best_paths(log_probs, lengths=None, blank: int = 0) -> list[TokenPath]:
 class GreedySearch:
     """Greedy decoding to words. Words are what stands between spaces, punctuation marks included."""
 
-    def __init__(self, tokens: CharTokens):
+    def __init__(self, tokens: Tokens):
         self.tokens = tokens
 
     def decode(self, log_probs: np.ndarray) -> Hypothesis:
         """The best path of ``log_probs`` (T, C). The score is the sum of its log probabilities."""
         path = collapse(log_probs.argmax(-1), self.tokens.blank)
-        words: list[Word] = []
-        letters: list[int] = []  # indices into the path
-        for index, token in enumerate([*path.ids, self.tokens.space]):
-            if token != self.tokens.space:
-                letters.append(index)
-            elif letters:
-                text = self.tokens.decode(path.ids[letters])
-                start, end = int(path.frames[letters[0], 0]), int(path.frames[letters[-1], 1])
-                peaks = [log_probs[slice(*path.frames[i]), path.ids[i]].max() for i in letters]
-                words.append(Word(text, start, end, confidence(peaks)))
-                letters = []
-        return Hypothesis(words, float(log_probs.max(-1).sum()))
+        return Hypothesis(written_words(path, self.tokens, log_probs), float(log_probs.max(-1).sum()))
 
-    def decode_batch(self, batch: Sequence[np.ndarray], jobs: int = 1) -> list[Hypothesis]:
-        """Hypotheses of several utterances, each (T, C). ``jobs`` is the beam search's; one path needs no pool."""
+    def with_options(self, options: Decoding) -> "GreedySearch":
+        """The same search: it has no options."""
+        return self
+
+    def decode_batch(
+        self, batch: Sequence[np.ndarray], jobs: int = 1, references: Sequence[str] | None = None
+    ) -> list[Hypothesis]:
+        """Hypotheses of several utterances, each (T, C). One path needs no pool of ``jobs``."""
         return [self.decode(log_probs) for log_probs in batch]

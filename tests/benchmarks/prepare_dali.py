@@ -7,7 +7,7 @@ its own audio: 240 s of silence, stereo FLAC at 44.1 kHz, of which the preparati
 ``--audio`` links one file under all names instead, say an MP3: it then comes from the system's file cache each time.
 Runs ``local/prepare_dali.py`` on them. Prints, for one process and for two: seconds, songs a second, the seconds of CPU
 of all its processes (which a busy machine changes little) and the peak of their memory (the sum of their proportional
-set sizes, sampled every half second; Linux only); and the ratios. The target is under 180 s and 2 GB for 5,358 songs
+set sizes, sampled five times a second; Linux only); and the ratios. The target is under 180 s and 2 GB for 5,358 songs
 with two processes on two cores.
 """
 
@@ -16,12 +16,10 @@ import functools
 import gzip
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -29,6 +27,7 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "local"))
 
+from measured_process import Measured, measured_run
 from tiny_audio import ROOT, write_conf
 
 from altpo_model.errors import UserError, exits_cleanly
@@ -41,13 +40,6 @@ SYLLABLES = (0.7, 0.25, 0.05)  # share of words with one, two and three: 405 not
 FIRST, LAST, AUDIO_SECONDS, RATE = 8.0, 232.0, 240, 44100
 PARTS = "ba de fi go hu ka le mi no pu ra se ti wo you light love night time way i'm don\u2019t the and".split()
 DECORATIONS = ("{}", "{}", "{}", "{}", "{}", "{}", "{},", "{}!", "({})", "{}\u2026")
-SAMPLED_EVERY = 0.5  # seconds
-
-
-class Measured(NamedTuple):
-    seconds: float
-    cpu: float  # seconds, of all processes
-    peak: int  # bytes
 
 
 @exits_cleanly
@@ -68,7 +60,8 @@ def main() -> None:
             result = measure(folder, arguments.songs, jobs)
             speed = arguments.songs / result.seconds
             print(
-                f"{jobs:<12}{result.seconds:>10.1f}{speed:>10.1f}{result.cpu:>10.1f}{result.peak / 1e6:>10.0f}",
+                f"{jobs:<12}{result.seconds:>10.1f}{speed:>10.1f}{result.cpu_seconds:>10.1f}"
+                f"{result.peak_bytes / 1e6:>10.0f}",
                 flush=True,
             )
             results.append(result)
@@ -157,42 +150,12 @@ def measure(folder: Path, songs: int, jobs: int) -> Measured:
     dali = {"dir": str(folder / "annotations"), "audio_dir": str(folder / "audio")}
     conf = write_conf(folder, {"data_dir": str(data_dir), "jobs": jobs, "corpora": {"dali": dali}})
     command = [sys.executable, str(ROOT / "local" / "prepare_dali.py"), "--conf", str(conf)]
-    started, before, peak = time.perf_counter(), os.times(), 0
-    with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            peak = max(peak, sum(map(proportional_set_size, tree(process.pid))))
-            time.sleep(SAMPLED_EVERY)
-        seconds, after = time.perf_counter() - started, os.times()
-        told.seek(0)
-        if process.returncode:
-            raise UserError(f"the preparation failed: {told.read().strip().splitlines()[-1]}")
+    measured = measured_run(command)
     with gzip.open(data_dir / "manifests" / "dali_supervisions_all.jsonl.gz") as lines:
         written = sum(1 for _ in lines)
     if written != songs:
         raise UserError(f"the preparation took {written} of {songs} songs")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Measured(seconds, cpu, peak)
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children += map(int, path.read_text().split())
-        except OSError:
-            continue  # it has ended
-    return [pid, *(one for child in children for one in tree(child))]
-
-
-def proportional_set_size(pid: int) -> int:
-    """Bytes of a process's memory, those that it shares divided among its sharers; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return measured
 
 
 if __name__ == "__main__":
