@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from altpo_model.augmentation import Augment
 from altpo_model.checkpoint import load_model, save_model
 from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Training, argument_parser, config_from
 from altpo_model.decoding.greedy import best_paths
@@ -110,6 +111,8 @@ class TrainingModule(lightning.LightningModule):
         self.hop_seconds = config.features.hop / config.features.sample_rate
         system = {"filter": "pitch_onset", "speech": "baseline"}.get(run, run)
         self.model = JointModel(config.model, config.features, len(tokens), system)
+        self.model.load_pretrained()
+        self.augment = Augment(self.training_config.augmentation)
         self.monitor = "note error" if system == "pitch_onset" else "WER"
         is_song_system = run in ("baseline", "oracle", "multitask")
         if is_song_system and self.training_config.start_lyrics and config.corpora.librispeech:
@@ -140,7 +143,7 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["random_state"] = torch.get_rng_state()  # of dropout and masks
+        checkpoint["random_state"] = torch.get_rng_state()  # of dropout, masks and augmentation
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         torch.set_rng_state(checkpoint["random_state"])
@@ -149,7 +152,8 @@ class TrainingModule(lightning.LightningModule):
         return batch[0].to(device), batch[1]
 
     def training_step(self, batch: tuple[Batch, list], _: int):
-        parts = losses(self.model(batch[0]), batch[0], self.training_config)
+        augmented = self.augment(batch[0])
+        parts = losses(self.model(augmented), augmented, self.training_config)
         if not torch.isfinite(parts["loss"]):
             raise UserError(f"the loss is {parts['loss']:.4g} at step {self.global_step}; lower the learning rate")
         self.log_dict({f"loss {k}" if k != "loss" else k: v.detach() for k, v in parts.items()})
@@ -186,11 +190,19 @@ class TrainingModule(lightning.LightningModule):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that a killed run never leaves half-written."""
+    """Checkpoints that a killed run never leaves half-written, and that cannot bring code with them."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
         with write_atomically(path) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+    def load_checkpoint(self, path, map_location=None, weights_only=True):
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except Exception as error:  # torch raises many kinds, by where the file is broken
+            raise UserError(
+                f"{path}: not a checkpoint of this project ({type(error).__name__}); remove it to train from the start"
+            ) from None
 
 
 class Progress(Callback):

@@ -18,7 +18,7 @@ from altpo_model.config import LYRICS_CORPORA, Training, load_config
 from altpo_model.errors import UserError
 from altpo_model.tokens import CharTokens
 from recipe.data import SegmentDataset, joined_cuts, load_cuts, training_loader
-from recipe.train import train
+from recipe.train import TrainingModule, train
 
 SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.2}
 TRAINING = {"learning_rate": 1e-2, "warmup_steps": 2, "batch_size": 5, "epoch_steps": 3, "epochs": 4, "workers": 0}
@@ -112,12 +112,35 @@ def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
         assert torch.equal(value, pitch_onset.pitch_onset.state_dict()[name])
 
 
+def test_augmentation_changes_what_training_hears_and_not_what_validation_does(conf):
+    options = ["pitch_onset_training.augmentation={vocals_gain: 6, other_accompaniment: 1, pitch_shift: 3}"]
+    module = TrainingModule(load_config(conf, options), "pitch_onset", CharTokens())
+    heard = []
+    module.model.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    batch = SegmentDataset(CharTokens(), 16000, 256)[load_cuts(load_config(conf), "dali_validation")]
+    torch.manual_seed(0)
+    module.log_dict = lambda *_: None  # there is no trainer
+    module.training_step(batch, 0)
+    with torch.no_grad():
+        module.validation_step(batch, 0)
+    assert heard[1] is batch[0]
+    changed = [
+        (
+            not torch.equal(heard[0].waveforms[i], batch[0].waveforms[i]),
+            not torch.equal(heard[0].pitch[i], batch[0].pitch[i]),
+        )
+        for i in range(3)
+    ]
+    assert all(signals for signals, _ in changed) and any(notes for _, notes in changed)
+
+
 def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(conf):
     folder = conf.parent
     whole, killed = folder / "whole", folder / "killed"
 
     def command(exp: Path) -> list[str]:
-        overrides = [f"exp_dir={exp}", f"data_dir={folder / 'data'}", "speech_training.epochs=8"]
+        augmentation = "speech_training.augmentation={vocals_gain: 6, other_accompaniment: 0.5, pitch_shift: 2}"
+        overrides = [f"exp_dir={exp}", f"data_dir={folder / 'data'}", "speech_training.epochs=8", augmentation]
         options = [part for override in overrides for part in ("--set", override)]
         return [sys.executable, "-m", "recipe.train", "--run", "speech", "--conf", str(conf), *options]
 
