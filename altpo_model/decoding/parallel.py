@@ -23,8 +23,12 @@ def decode_in_processes(decode: Callable[[np.ndarray], Any], batch: Sequence[np.
         return [decode(log_probs) for log_probs in batch]
     context = multiprocessing.get_context("fork")
     parts = [range(start, len(batch), _PARTS_A_PROCESS * jobs) for start in range(_PARTS_A_PROCESS * jobs)]
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_adopt, initargs=(decode, batch)) as pool:
-        found = dict(pair for part in pool.map(_decode, parts) for pair in part)
+    gc.freeze()  # a collection would touch, so copy, the memory that is shared
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_adopt, initargs=(decode, batch)) as pool:
+            found = dict(pair for part in pool.map(_decode, parts) for pair in part)
+    finally:
+        gc.unfreeze()
     return [found[index] for index in range(len(batch))]
 
 
@@ -34,7 +38,7 @@ _adopted: tuple[Callable[[np.ndarray], Any], Sequence[np.ndarray]]  # of a forke
 def _adopt(decode: Callable[[np.ndarray], Any], batch: Sequence[np.ndarray]) -> None:
     global _adopted
     _adopted = decode, batch
-    gc.disable()  # decoding leaves no cycles, and a collection would touch, so copy, the memory that is shared
+    gc.disable()  # decoding leaves no cycles
 
 
 def _decode(indices: range) -> list[tuple[int, Any]]:

@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--words", type=Path, metavar="FILE", help="a word a line, for the lexicon of 200,000 words")
     parser.add_argument("--large-hlg-order", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--copies", type=int, default=100)
     arguments = parser.parse_args()
     config = config_from(arguments)
     torch.set_num_threads(1)
@@ -104,23 +104,19 @@ def compare(
     decoders = {side: decoder_of(side, lang, lm, options, search) for side, search in searches.items()}
     decoders[BASE] = decoder_of(BASE, lang, lm, options)
     times: dict[str, list[float]] = {side: [] for side in decoders}
-    in_processes = {side: [[], []] for side in ("ctc-beam-search", "1best, kaldi")}
     found = {}
-    many = log_probs * arguments.copies
     for _ in range(arguments.rounds):
         for side, decode in decoders.items():
             times[side].append(timed(lambda decode=decode, side=side: found.__setitem__(side, decode(log_probs))))
-        for side, by_number in in_processes.items():
-            for jobs, values in enumerate(by_number, start=1):
-                values.append(timed(lambda side=side, jobs=jobs: searches[side].decode_batch(many, jobs=jobs)))
     print(f"\n{name} words and language model ({(lm / 'lm.bin').stat().st_size / 1e6:.0f} MB), one process")
     print(f"{'':<18}{'audio s / s':>12}{'WER':>8}{'peak MB':>10}{f'times {BASE}':>20}")
     for side in decoders:
         rate = word_error_rate(list(zip(texts, found[side], strict=True)))["corpus"]
         speed = seconds / statistics.median(times[side])
-        peak = peak_megabytes(side, lang, lm, options, log_probs)
+        peak = alone(peak_megabytes, side, lang, lm, options, log_probs)
         print(f"{side:<18}{speed:>12.0f}{rate:>8.2f}{peak:>10.0f}{ratios(times[BASE], times[side]):>28}")
-    for side, (one, two) in in_processes.items():
+    for side in ("ctc-beam-search", "1best, kaldi"):
+        one, two = alone(times_by_processes, side, lang, lm, options, log_probs * arguments.copies, arguments.rounds)
         print(f"{side}, 2 processes over 1: {ratios(one, two)}")
 
 
@@ -186,23 +182,29 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def alone(work: Callable, *arguments):
+    """What ``work`` returns in a new process, which has nothing loaded but what it asks for."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
 def peak_megabytes(side: str, lang: Lang, lm: Path, options: Decoding, log_probs: list[np.ndarray]) -> float:
-    """The peak of a process of its own that makes this side and decodes once."""
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_send_peak, args=(writer, side, lang, lm, options, log_probs))
-    process.start()
-    peak = reader.recv()
-    process.join()
-    return peak
-
-
-def _send_peak(
-    writer: Connection, side: str, lang: Lang, lm: Path, options: Decoding, log_probs: list[np.ndarray]
-) -> None:
+    """The peak of this process, which makes the side and decodes once."""
     decoder_of(side, lang, lm, options)(log_probs)
-    status = Path("/proc/self/status").read_text()
-    writer.send(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024)
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def times_by_processes(
+    side: str, lang: Lang, lm: Path, options: Decoding, log_probs: list[np.ndarray], rounds: int
+) -> tuple[list[float], list[float]]:
+    """Seconds with one process and with two, in turn."""
+    torch.set_num_threads(1)
+    search = search_of(side, lang, lm, options)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for jobs, values in enumerate(times, start=1):
+            values.append(timed(lambda jobs=jobs: search.decode_batch(log_probs, jobs=jobs)))
+    return times
 
 
 if __name__ == "__main__":
