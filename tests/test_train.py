@@ -53,11 +53,15 @@ def test_mixed_batches_hold_songs_and_speech_four_to_one(conf):
     config = load_config(conf)
     dataset = SegmentDataset(CharTokens(), 16000, 256)
     loader = training_loader(
-        load_cuts(config, "dali_train"), load_cuts(config, "librispeech_train"), dataset, Training(**TRAINING), 0
+        load_cuts(config, "dali_train"),
+        load_cuts(config, "librispeech_train"),
+        dataset,
+        Training(**{**TRAINING, "epoch_steps": 8}),
+        0,
     )
     iterator = iter(loader)
     for _ in range(8):
-        batch, cuts = next(iterator)
+        ((batch, cuts),) = next(iterator)
         assert batch.is_song.sum() == 4 and len(cuts) == 5
         speech = ~batch.is_song
         assert torch.equal(batch.waveforms[speech, 0], batch.waveforms[speech, 1]), "speech stands in both channels"
