@@ -56,6 +56,11 @@ class JointSampler(Sampler[list[list[Cut]]]):
                     f"a batch has {size} {kind}, which {world_size} devices x {training.accumulate} parts cannot share "
                     "evenly; change batch_size, song_share, accumulate or trainer.devices"
                 )
+            if training.shuffle_buffer <= BUCKETS * (size - 1):  # no bucket might hold a whole batch
+                raise UserError(
+                    f"shuffle_buffer is {training.shuffle_buffer}; for {size} {kind} a batch it must be over "
+                    f"{BUCKETS * (size - 1)}"
+                )
         sources = [cuts for cuts in (songs, speech) if cuts is not None]
         self.streams = [_Stream(cuts, size, training, seed) for cuts, size in zip(sources, sizes.values(), strict=True)]
 
