@@ -262,6 +262,8 @@ class Trainer:
     nodes: int = 1  # machines; likewise
     prefetch: int = 2  # batches that each data loading process holds ready; torch's default
     checkpoint_steps: int | None = 1000  # steps between two checkpoints within an epoch; null: at its end alone
+    shar: bool = False  # read training segments from the shards of recipe/export_shar.py, not from single files
+    shard_segments: int = 500  # in a shard; as FLAC, 16 s of two signals are about half a megabyte
     tensorboard: bool = True  # curves in exp_dir/<run>/tensorboard
     curve_steps: int = 10  # steps between two points of the training curves
 

@@ -88,7 +88,11 @@ def notes_of(supervision: SupervisionSegment, cut_start: float) -> list[Note]:
 
 
 def load_cuts(config: Config, name: str) -> CutSet:
-    """The segments ``data_dir/cuts/<name>.jsonl.gz``."""
+    """The segments ``data_dir/cuts/<name>.jsonl.gz`` or, for training where ``trainer.shar`` is set, their shards."""
+    if config.trainer.shar and name.endswith("_train"):
+        if not shar_path(config, name).is_dir():
+            raise UserError(f"{shar_path(config, name)}: no such folder; make it with recipe/export_shar.py")
+        return CutSet.from_shar(in_dir=shar_path(config, name))
     path = cuts_path(config, name)
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage 4, which makes it")
@@ -104,7 +108,7 @@ def joined_cuts(config: Config, corpora: tuple[str, ...], part: str) -> CutSet:
         raise UserError(f"{config.data_dir}/cuts: no {wanted}; set a corpus and its split so that stage 4 makes it")
     if len(sets) == 1:
         return sets[0]
-    return CutSet.mux(*sets, weights=[sum(1 for _ in cuts) for cuts in sets], seed=config.seed)
+    return CutSet.mux(*sets, weights=[len(cuts) for cuts in sets], seed=config.seed)
 
 
 def filter_rows(config: Config) -> dict[str, dict[str, float]]:
@@ -169,8 +173,17 @@ class SegmentData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         seconds = self.config.decoding.max_seconds
         return evaluation_loader(
-            self.validation, self.dataset, seconds, 0, self.trainer.global_rank, self.trainer.world_size
+            self.validation,
+            self.dataset,
+            seconds,
+            self.training.workers,
+            self.trainer.global_rank,
+            self.trainer.world_size,
         )
+
+
+def shar_path(config: Config, name: str) -> Path:
+    return Path(config.data_dir) / "shar" / name
 
 
 def training_loader(
@@ -213,4 +226,5 @@ def evaluation_loader(
         )
     own = CutSet.from_cuts(ordered[rank::world_size])
     sampler = SimpleCutSampler(own, max_duration=max_seconds, shuffle=False, world_size=1, rank=0)
-    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+    pin = torch.cuda.is_available()
+    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=pin)

@@ -14,7 +14,7 @@ from altpo_model.config import Training
 from altpo_model.errors import UserError
 
 BUCKETS = 8  # of durations
-CUTS_FOR_BUCKETS = 10000  # whose durations say where the buckets' borders are
+CUTS_FOR_BUCKETS = 2000  # whose durations say where the buckets' borders are
 
 
 class JointSampler(Sampler[list[list[Cut]]]):

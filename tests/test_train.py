@@ -40,6 +40,7 @@ def conf(tmp_path_factory):
         "data_dir": str(folder / "data"),
         "exp_dir": str(folder / "exp"),
         "threads": 1,
+        "trainer": {"accelerator": "cpu", "tensorboard": False},
         "model": {"pitch_onset": {"encoder_conf": SMALL}, "lyrics": {"encoder_conf": {**SMALL, "pool_after": 1}}},
         **{f"{kind}_training": TRAINING for kind in ("filter", "speech", "pitch_onset", "song")},
     }
@@ -116,26 +117,56 @@ def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
         assert torch.equal(value, pitch_onset.pitch_onset.state_dict()[name])
 
 
-def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(conf):
+@pytest.mark.parametrize("within_epoch", [True, False])
+def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(conf, within_epoch):
     folder = conf.parent
-    whole, killed = folder / "whole", folder / "killed"
-
-    def command(exp: Path) -> list[str]:
-        overrides = [f"exp_dir={exp}", f"data_dir={folder / 'data'}", "speech_training.epochs=8"]
-        options = [part for override in overrides for part in ("--set", override)]
-        return [sys.executable, "-m", "recipe.train", "--run", "speech", "--conf", str(conf), *options]
-
-    subprocess.run(command(whole), check=True, capture_output=True)
-    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (killed / "speech" / "last.ckpt").is_file() and time.monotonic() < deadline:
+    killed = folder / f"killed-{within_epoch}"
+    overrides = ["speech_training.epochs=8", "speech_training.workers=1"]  # a worker reads ahead of what was trained on
+    overrides.append(f"trainer.checkpoint_steps={1 if within_epoch else 'null'}")
+    whole = folder / f"whole-{within_epoch}"
+    train(load_config(conf, [f"exp_dir={whole}", *overrides]), "speech")
+    options = [part for override in [f"exp_dir={killed}", *overrides] for part in ("--set", override)]
+    command = [sys.executable, "-m", "recipe.train", "--run", "speech", "--conf", str(conf), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last, step = killed / "speech" / "last.ckpt", 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (step < 4 or bool(step % 3) != within_epoch):
         time.sleep(0.005)
+        step = torch.load(last, weights_only=True)["global_step"] if last.is_file() else 0
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "speech" / "model.pt").exists(), "it was killed too late for this test"
-    again = subprocess.run(command(killed), check=True, capture_output=True, text=True)
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "going on from" in again.stdout
     first, second = (torch.load(exp / "speech" / "model.pt", weights_only=True)["weights"] for exp in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first)
     rows = [json.loads(line) for line in (killed / "speech" / "validation.jsonl").read_text().splitlines()]
     assert sorted({row["step"] for row in rows}) == list(range(3, 25, 3))
+    assert {row["step"]: row["loss"] for row in rows} == {
+        row["step"]: row["loss"] for row in map(json.loads, (whole / "speech" / "validation.jsonl").open())
+    }
+
+
+def test_finished_model_is_the_mean_of_the_last_checkpoints(conf):
+    keys = ("average=2", "average_of=last", "learning_rate=0.05", "epochs=3")
+    config = load_config(conf, [f"exp_dir={conf.parent / 'mean'}", *(f"speech_training.{key}" for key in keys)])
+    train(config, "speech")
+    folder = Path(config.exp_dir) / "speech"
+    weights = torch.load(folder / "model.pt", weights_only=True)["weights"]
+    six, nine = (torch.load(folder / "kept" / f"step={step}.ckpt", weights_only=True)["state_dict"] for step in (6, 9))
+    assert len(list((folder / "kept").iterdir())) == 2
+    for name, value in weights.items():
+        torch.testing.assert_close(value, (six[f"model.{name}"] + nine[f"model.{name}"]) / 2)
+    assert not torch.equal(six["model.lyrics.output.weight"], nine["model.lyrics.output.weight"])
+
+
+def test_curves_of_losses_learning_rate_and_measures_are_kept_where_the_conf_says_so(conf):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    overrides = ["trainer.curve_steps=1", "pitch_onset_training.epochs=2"]
+    for name, more in (("curves", ["trainer.tensorboard=true"]), ("none", ["trainer.tensorboard=false"])):
+        train(load_config(conf, [f"exp_dir={conf.parent / name}", *overrides, *more]), "pitch_onset")
+    assert not (conf.parent / "none" / "pitch_onset" / "tensorboard").exists()
+    events = accumulator.EventAccumulator(str(conf.parent / "curves" / "pitch_onset" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(6))
+    assert len(events.Scalars("note error")) == 2
+    assert [event.value for event in events.Scalars("lr-Adam")] == pytest.approx([0.005] + [0.01] * 5)
