@@ -138,7 +138,7 @@ def test_measures_are_those_of_the_whole_validation_set(runs):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-3)
 
 
-def test_killed_process_ends_the_others_and_the_next_start_goes_on_to_the_same_result(conf, runs):
+def test_killed_process_ends_the_others_and_the_next_start_goes_on_to_the_same_result(conf, runs, capfd):
     folder = conf.parent / "killed"
     processes = start(conf, "killed", 2)
     last = folder / "multitask" / "last.ckpt"
@@ -149,6 +149,7 @@ def test_killed_process_ends_the_others_and_the_next_start_goes_on_to_the_same_r
     for process in processes:
         process.join(120)
     assert processes[0].exitcode not in (0, None)
+    assert "another process has died" in capfd.readouterr().err
     step = torch.load(last, weights_only=True)["global_step"]
     assert step % TRAINING["epoch_steps"], "it was to be killed within an epoch"
     finish(start(conf, "killed", 2))
