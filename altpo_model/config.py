@@ -219,9 +219,28 @@ class Network:
 
 
 @dataclass
+class Conditioning:
+    """How the lyrics network takes in pitch and onset, whatever its encoder; ``altpo_model/conditioning.py``."""
+
+    kind: str = "concat"  # concat (paper, section 3.2) | film (feature-wise linear modulation) | none
+    pitch: str = "posterior"  # posterior: all 129 classes (paper) | chroma: 12 pitch classes and no-pitch
+
+
+@dataclass
 class Model:
     pitch_onset: Network = field(default_factory=Network)  # paper, section 3.1
     lyrics: Network = field(default_factory=Network)  # paper, section 3.2
+    conditioning: Conditioning = field(default_factory=Conditioning)  # of the lyrics network
+    intermediate_ctc_layer: int | None = None  # of the lyrics encoder, from 1, with a CTC loss of its own; null: none
+
+
+@dataclass
+class Augmentation:
+    """Random changes to the waveforms of a training batch, ``altpo_model/augmentation.py``; the paper uses none."""
+
+    vocals_gain: float = 0.0  # dB at the most, by which the vocals are louder or softer against the accompaniment
+    other_accompaniment: float = 0.0  # share of the songs that get the accompaniment of another song of the batch
+    pitch_shift: int = 0  # semitones at the most, by which a clip and its notes are shifted up or down
 
 
 @dataclass
@@ -242,9 +261,11 @@ class Training:
     weight_pitch: float = 1.0
     weight_onset: float = 1.0
     weight_lyrics: float = 1.0
+    intermediate_share: float = 0.5  # of weight_lyrics that the loss at model.intermediate_ctc_layer has
     ctc: str = "torch"  # torch | k2: which computes the CTC loss
     note_weight: float = 2.0  # of the 128 note classes over no-pitch; the authors' scripts
     onset_weight: float = 20.0  # of a frame with an onset over one without; the authors' scripts
+    augmentation: Augmentation | None = None
     start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was
     start_pitch_onset: bool = False  # multitask starts from the trained pitch_onset system
     average: int = 1  # checkpoints whose mean the finished model is; 1: the best one

@@ -1,4 +1,5 @@
-"""The building blocks of the paper's networks: residual convolution and bidirectional LSTM (section 3.1).
+"""The building blocks of the encoders: the paper's residual convolution and bidirectional LSTM (section 3.1), and the
+convolutional front end of those that are made of attention layers.
 
 Batches hold clips of different lengths. Every layer leaves the frames behind a clip's end at zero and out of its
 statistics, so that a clip gives the same output alone and in a batch.
@@ -7,6 +8,8 @@ statistics, so that a clip gives the same output alone and in a batch.
 import torch
 from torch import Tensor, nn
 
+from altpo_model.conditioning import Conditioner
+from altpo_model.config import Conditioning, ConfigError, Features
 from altpo_model.features import frame_mask
 
 
@@ -42,6 +45,67 @@ class ResidualConvolution(nn.Module):
         if inside is None:
             return y + self.convolution(z)
         return (y + self.convolution(z * inside)) * inside
+
+
+class FrontEnd(nn.Module):
+    """Features -> frames of ``size`` at a lower rate, with pitch and onset joined after the subsampling.
+
+    Each clip and channel is normalised over its bands and frames; 3 x 3 convolutions with ReLU, at least two, halve the
+    bands, and as many of them as the subsampling wants the frames too; then conditioning and a linear layer.
+
+    Args:
+        features, conditioning: the conf sections that an encoder is given.
+        subsampling: input frames to an output frame: 1, 2, 4 or 8.
+        channels: of the convolutions.
+        size: D of the frames that it gives.
+        dropout: of these.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        conditioning: Conditioning | None,
+        subsampling: int,
+        channels: int,
+        size: int,
+        dropout: float,
+    ):
+        super().__init__()
+        if subsampling not in (1, 2, 4, 8):
+            raise ConfigError(f"subsampling is 1, 2, 4 or 8, not {subsampling!r}")
+        halvings = subsampling.bit_length() - 1  # of the frames
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels if i else 2, channels, 3, stride=(2, 2 if i < halvings else 1), padding=1)
+            for i in range(max(2, halvings))
+        )
+        bands = features.mel_bins
+        for _ in self.convolutions:
+            bands = (bands - 1) // 2 + 1
+        self.conditioner = Conditioner(conditioning, channels * bands, subsampling)
+        self.projection = nn.Linear(self.conditioner.output_size, size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, lengths: Tensor, conditions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, 2, F, T), (B,), (B, 130, T) or None -> (B, T', size), (B,)."""
+        x = instance_norm(features, inside_mask(features, lengths))
+        for convolution in self.convolutions:
+            x = torch.relu(convolution(x))
+            lengths = subsampled(lengths, convolution.stride[1])
+            inside = inside_mask(x, lengths)
+            x = x if inside is None else x * inside
+        x = x.flatten(1, 2).transpose(1, 2)  # (B, T', channels * bands)
+        return self.dropout(self.projection(self.conditioner(x, conditions))), lengths
+
+
+def subsampled(frames: Tensor | int, subsampling: int) -> Tensor | int:
+    """Output frames of clips with so many input frames: each begun group of ``subsampling`` input frames gives one."""
+    return (frames - 1) // subsampling + 1
+
+
+def inside_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
+    """(B, 1, 1, T) booleans of (B, C, F, T), true within the clips; None where every clip fills the batch."""
+    inside = frame_mask(lengths, x.shape[-1])
+    return None if bool(inside.all()) else inside[:, None, None]
 
 
 def instance_norm(x: Tensor, inside: Tensor | None, epsilon: float = 1e-5) -> Tensor:

@@ -113,7 +113,8 @@ def _trainer(
         devices=devices,
         num_nodes=nodes,
         # Buffers never change, and devices may have different numbers of validation batches: nothing to exchange there.
-        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes != 1 else "auto",
+        # An encoder may have parameters that a batch does not use.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if devices * nodes != 1 else "auto",
         logger=logger,
         log_every_n_steps=options.curve_steps,
         callbacks=callbacks,
@@ -152,11 +153,19 @@ def _kept_checkpoints(training: Training, folder: Path, monitor: str) -> ModelCh
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that a killed run never leaves half-written."""
+    """Checkpoints that a killed run never leaves half-written, and that cannot bring code with them."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
         with write_atomically(path) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+    def load_checkpoint(self, path, map_location=None, weights_only=True):
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except Exception as error:  # torch raises many kinds, by where the file is broken
+            raise UserError(
+                f"{path}: not a checkpoint of this project ({type(error).__name__}); remove it to train from the start"
+            ) from None
 
 
 class LastCheckpoint(Checkpoint):

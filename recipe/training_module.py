@@ -10,6 +10,7 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
+from altpo_model.augmentation import Augment
 from altpo_model.checkpoint import load_model
 from altpo_model.config import Config, Training
 from altpo_model.decoding.greedy import best_paths
@@ -39,6 +40,8 @@ class TrainingModule(lightning.LightningModule):
         self.hop_seconds = config.features.hop / config.features.sample_rate
         system = {"filter": "pitch_onset", "speech": "baseline"}.get(run, run)
         self.model = JointModel(config.model, config.features, len(tokens), system)
+        self.model.load_pretrained()
+        self.augment = Augment(self.training_config.augmentation)
         self.monitor = "note error" if system == "pitch_onset" else "WER"
         is_song_system = run in ("baseline", "oracle", "multitask")
         if is_song_system and self.training_config.start_lyrics and config.corpora.librispeech:
@@ -74,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         return [part.to(device) for part, _ in batch]  # in training
 
     def on_train_batch_start(self, batch: list[Batch], _: int) -> None:
-        # Dropout and masks depend on nothing but the seed, the step and the device, so that a run can go on anywhere.
+        # Dropout, masks and augmentation depend on the seed, the step and the device alone: a run can go on anywhere.
         seed = np.random.SeedSequence((self.config.seed, self.global_step, self.global_rank)).generate_state(1)
         torch.manual_seed(int(seed[0]))
 
@@ -85,7 +88,7 @@ class TrainingModule(lightning.LightningModule):
         for number, (part, share) in enumerate(zip(batch, self._shares(batch), strict=True), start=1):
             is_last = number == len(batch)  # only then do the devices exchange their gradients
             with nullcontext() if is_last else self.trainer.strategy.block_backward_sync():
-                of_part = losses(self.model(part), part, self.training_config, share)
+                of_part = self.part_losses(part, share)
                 self.manual_backward(of_part["loss"] * self.trainer.world_size)  # whose mean over devices will be taken
             values = {name: value.detach() + values.get(name, 0.0) for name, value in of_part.items()}
         values = dict(zip(values, self._sum_over_devices(torch.stack(list(values.values()))), strict=True))
@@ -94,6 +97,10 @@ class TrainingModule(lightning.LightningModule):
         self.log_dict({name if name == "loss" else f"loss {name}": value for name, value in values.items()})
         optimizer.step()
         self.lr_schedulers().step()
+
+    def part_losses(self, part: Batch, share: Share) -> dict[str, Tensor]:
+        augmented = self.augment(part)
+        return losses(self.model(augmented), augmented, self.training_config, share)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.clip_gradients(optimizer, self.training_config.gradient_clip, "norm")

@@ -80,13 +80,29 @@ def test_flashlight_scores_as_kenlm_does(trained):
     words = (trained / "lm/words.txt").read_text().split()
     dictionary = Dictionary([*words, "<unk>"])
     ours = KenLM(str(trained / "lm/lm.bin"), dictionary)
-    for sentence in ("you hold the golden moon", "river river sings", "the"):
+    theirs, random = kenlm.Model(str(trained / "lm/lm.bin")), np.random.default_rng(0)
+    for length in random.integers(1, 12, size=1000):
+        sentence = random.choice([*words, "<unk>"], size=length)
         state, total = ours.start(False), 0.0
-        for word in sentence.split():
+        for word in sentence:
             state, score = ours.score(state, dictionary.get_index(word))
             total += score
         total += ours.finish(state)[1]
-        assert total == pytest.approx(kenlm.Model(str(trained / "lm/lm.bin")).score(sentence), abs=1e-5)
+        assert total == pytest.approx(theirs.score(" ".join(sentence)), abs=1e-4)
+
+
+def test_a_quantised_model_is_smaller_and_nearly_the_same(tmp_path):
+    random = np.random.default_rng(1)
+    made = [f"{a}{b}{c}" for a in "bdfgk" for b in ("an", "el", "or") for c in ("ta", "si", "mo", "nu")]
+    lines = [" ".join(random.choice(made, size=8)) for _ in range(3000)]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    models = []
+    for bits in ("null", "8"):
+        assert train(tmp_path, "text.txt", f"lm.quantize={bits}").returncode == 0
+        path = tmp_path / "data/lm/lm.bin"
+        models.append((path.stat().st_size, kenlm.Model(str(path)).score(lines[0])))
+    assert models[1][0] < 0.8 * models[0][0]
+    assert models[1][1] == pytest.approx(models[0][1], rel=0.05)
 
 
 def test_binary_and_arpa_are_one_model(trained):
@@ -146,6 +162,8 @@ def test_a_broken_gzip_file_is_named_and_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     "setting, fault",
     [
+        ("lm.token_order=7", "`lm.token_order` is 7; it must be from 2 to 6"),
+        ("lm.quantize=1", "`lm.quantize` is 1; it must be from 2 to 25 bits, or null"),
         ("lm.order=9", "`lm.order` is 9"),
         ("lm.prune=[0, 0, 0, 1]", "`lm.prune` has 4 counts for a model of order 3"),
         ("lm.max_words=0", "`lm.max_words` is 0"),

@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from altpo_model.checkpoint import load_model, mean_weights, save_model
-from altpo_model.config import Config, ConfigError, Features, Model, Network, SpecAugment, Training, load_config
+from altpo_model.config import (
+    Conditioning,
+    Config,
+    ConfigError,
+    Features,
+    Model,
+    Network,
+    SpecAugment,
+    Training,
+    load_config,
+)
 from altpo_model.encoders import make_encoder
 from altpo_model.errors import UserError
 from altpo_model.features import LogMel
@@ -160,13 +170,13 @@ def test_each_system_conditions_the_lyrics_network_as_the_paper_says():
 
 def test_masks_cover_part_of_the_features_in_training_and_none_of_them_in_decoding():
     network = Network("crnn", SMALL.lyrics.encoder_conf, SpecAugment(1, 20, 1, 10))
-    model = EncoderAndOutput(network, 80, 0, 34)
+    model = EncoderAndOutput(network, Features(), None, 34)
     seen = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features, lengths = torch.randn(2, 2, 80, 60), torch.tensor([60, 60])
     torch.manual_seed(0)
-    model.train()(features, lengths)
-    model.eval()(features, lengths)
+    model.train()({"features": features}, lengths)
+    model.eval()({"features": features}, lengths)
     masked = (seen[0] == features.mean()).float().mean()
     assert 0 < masked < 0.5
     assert torch.equal(seen[1], features)
@@ -265,10 +275,10 @@ def test_broken_model_file_is_one_clear_error(tmp_path, content):
 
 
 def test_unknown_encoder_names_the_known_ones_and_unknown_option_the_known_options():
-    with pytest.raises(ConfigError, match="known ones: crnn"):
-        make_encoder("crn", {}, 2, 80, 130)
+    with pytest.raises(ConfigError, match="known ones: conformer, crnn, e_branchformer, ssl"):
+        make_encoder("crn", {}, Features(), Conditioning())
     with pytest.raises(ConfigError, match="`chanels`.*channels, kernels"):
-        make_encoder("crnn", {"chanels": [1]}, 2, 80, 130)
+        make_encoder("crnn", {"chanels": [1]}, Features(), Conditioning())
 
 
 def test_mean_weights_are_the_means_by_hand():

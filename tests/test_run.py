@@ -11,6 +11,7 @@ import soundfile
 import yaml
 from lhotse import CutSet, SupervisionSet, load_manifest, validate
 
+from altpo_model.checkpoint import load_model
 from altpo_model.ultrastar import format_ultrastar
 from altpo_model.ultrastar_export import ultrastar_song
 
@@ -223,6 +224,23 @@ def test_karaoke_songs_as_a_test_set_score_as_the_same_songs_of_dali(tiny, karao
     assert set(results["notes"]) == {"pitch_onset", "multitask"}
     assert f"| {songs[0]} |" in (tmp_path / "exp" / "RESULTS.md").read_text()
     assert (tmp_path / "exp" / "songs.csv").read_text().count("\n") == 1 + 4 * len(songs)
+
+
+def test_pieces_instead_of_characters_and_every_method_that_needs_no_k2(tiny, tmp_path):
+    conf, data, _, _ = tiny
+    exp = tmp_path / "exp"
+    methods = ["ctc-greedy-search", "ctc-beam-search", "ctc-beam-search-lexicon-free", "ctc-decoding", "1best"]
+    keys = (
+        "lang=bpe_60", f"exp_dir={exp}", f"decoding.methods=[{', '.join(methods)}]", "decoding.tune_lm_scales=[0.4]",
+        "decoding.tune_word_scores=[0.0]", "decoding.backend=kaldi",
+    )  # fmt: skip
+    options = [part for key in keys for part in ("--set", key)]
+    said = run("--conf", str(conf), *options, "--stage", "5", "--stop-stage", "9", "--system", "baseline")
+    assert "lang_bpe_60: 60 tokens" in said and "lang_bpe_60.bin: 6-gram model over tokens" in said
+    assert load_model(exp / "baseline" / "model.pt")[1].symbol(1) == "<sos/eos>"
+    by_method = json.loads((exp / "results.json").read_text())["wer"]["baseline"]["dali"]
+    assert list(by_method) == methods
+    assert by_method["ctc-decoding"] == by_method["ctc-greedy-search"]
 
 
 def test_karaoke_songs_join_the_training_songs(tiny, karaoke, tmp_path):

@@ -16,9 +16,11 @@ from mini_songs import write_cuts
 from altpo_model.checkpoint import load_model
 from altpo_model.config import LYRICS_CORPORA, Training, load_config
 from altpo_model.errors import UserError
+from altpo_model.model import Share
 from altpo_model.tokens import CharTokens
 from recipe.data import SegmentDataset, joined_cuts, load_cuts, training_loader
 from recipe.train import train
+from recipe.training_module import TrainingModule
 
 SMALL = {"channels": [4, 1], "kernels": [3, 1], "pool_after": 0, "lstm_layers": 1, "lstm_size": 8, "dropout": 0.2}
 TRAINING = {"learning_rate": 1e-2, "warmup_steps": 2, "batch_size": 5, "epoch_steps": 3, "epochs": 4, "workers": 0}
@@ -117,11 +119,33 @@ def test_multitask_starts_from_the_speech_and_pitch_onset_networks(conf):
         assert torch.equal(value, pitch_onset.pitch_onset.state_dict()[name])
 
 
+def test_augmentation_changes_what_training_hears_and_not_what_validation_does(conf):
+    options = ["pitch_onset_training.augmentation={vocals_gain: 6, other_accompaniment: 1, pitch_shift: 3}"]
+    module = TrainingModule(load_config(conf, options), "pitch_onset", CharTokens())
+    heard = []
+    module.model.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    batch = SegmentDataset(CharTokens(), 16000, 256)[load_cuts(load_config(conf), "dali_validation")]
+    torch.manual_seed(0)
+    module.part_losses(batch[0], Share())
+    with torch.no_grad():
+        module.validation_step(batch, 0)
+    assert heard[1] is batch[0]
+    changed = [
+        (
+            not torch.equal(heard[0].waveforms[i], batch[0].waveforms[i]),
+            not torch.equal(heard[0].pitch[i], batch[0].pitch[i]),
+        )
+        for i in range(3)
+    ]
+    assert all(signals for signals, _ in changed) and any(notes for _, notes in changed)
+
+
 @pytest.mark.parametrize("within_epoch", [True, False])
 def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(conf, within_epoch):
     folder = conf.parent
     killed = folder / f"killed-{within_epoch}"
     overrides = ["speech_training.epochs=8", "speech_training.workers=1"]  # a worker reads ahead of what was trained on
+    overrides.append("speech_training.augmentation={vocals_gain: 6, other_accompaniment: 0.5, pitch_shift: 2}")
     overrides.append(f"trainer.checkpoint_steps={1 if within_epoch else 'null'}")
     whole = folder / f"whole-{within_epoch}"
     train(load_config(conf, [f"exp_dir={whole}", *overrides]), "speech")

@@ -14,10 +14,11 @@ al., "Phone Synchronous Speech Recognition With CTC Lattices", TASLP 2017).
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from flashlight.lib.text.decoder import (
@@ -43,7 +44,51 @@ from altpo_model.lang import Lang, Tokens
 _UNKNOWN_WORD = "<unk>"
 
 
-class BeamSearch:
+class FlashlightSearch(ABC):
+    """What both searches share: a decoder of flashlight, made of options."""
+
+    tokens: Tokens
+
+    def with_options(self, options: Decoding) -> Self:
+        """The same search with other beam widths and weights; lexicon and language model are shared."""
+        other = copy.copy(self)
+        other._set(options)
+        return other
+
+    @abstractmethod
+    def decode(self, log_probs: np.ndarray) -> Hypothesis:
+        """The best words of one utterance: (T, C) natural log probabilities; T may be 0.
+
+        A word starts at the frame of its first token and ends after the last frame of its last one. Raises UserError
+        when C is not the number of tokens.
+        """
+
+    def decode_batch(
+        self, batch: Sequence[np.ndarray], jobs: int = 1, references: Sequence[str] | None = None
+    ) -> list[Hypothesis]:
+        """Hypotheses of several utterances, each (T, C), in their order, by at most ``jobs`` processes."""
+        return decode_in_processes(self.decode, batch, jobs)
+
+    def _set(self, options: Decoding) -> None:
+        self._blank_threshold = options.blank_threshold
+        self._decoder = self._make_decoder(
+            options,
+            {
+                "beam_size": options.beam,
+                "beam_size_token": min(options.beam_tokens, len(self.tokens)),
+                "beam_threshold": options.beam_threshold,
+                "lm_weight": options.lm_scale * math.log(10),
+                "sil_score": 0.0,
+                "log_add": False,
+                "criterion_type": CriterionType.CTC,
+            },
+        )
+
+    @abstractmethod
+    def _make_decoder(self, options: Decoding, shared: dict[str, Any]) -> LexiconDecoder | LexiconFreeDecoder: ...
+
+
+class BeamSearch(FlashlightSearch):
     """Beam search over the words of a lexicon.
 
     ``lang``: the network's tokens and the lexicon. ``language_model``: a KenLM binary (or ARPA) file over words.
@@ -67,18 +112,7 @@ class BeamSearch:
         self.emissions = LexiconEmissions(lang.tokens, (spelling for _, spelling in lang.lexicon))
         self._set(options)
 
-    def with_options(self, options: Decoding) -> "BeamSearch":
-        """The same search with other beam widths and weights; lexicon and language model are shared."""
-        other = copy.copy(self)
-        other._set(options)
-        return other
-
     def decode(self, log_probs: np.ndarray) -> Hypothesis:
-        """The best word sequence of one utterance.
-
-        ``log_probs``: (T, C) natural log probabilities; T may be 0. A word starts at the frame of its first token and
-        ends after the last frame of its last one. Raises UserError when C is not the number of tokens.
-        """
         emissions = self.emissions(log_probs)
         if len(log_probs) == 0:
             return Hypothesis()
@@ -90,26 +124,10 @@ class BeamSearch:
         path = collapse(found.tokens[: ends[-1] + 1] if words else found.tokens[:0], self.tokens.blank)
         return Hypothesis(lexicon_words(path, words, self._spellings, self.tokens, emissions), found.score)
 
-    def decode_batch(
-        self, batch: Sequence[np.ndarray], jobs: int = 1, references: Sequence[str] | None = None
-    ) -> list[Hypothesis]:
-        """Hypotheses of several utterances, each (T, C), in their order, by at most ``jobs`` processes."""
-        return decode_in_processes(self.decode, batch, jobs)
-
-    def _set(self, options: Decoding) -> None:
-        self._blank_threshold = options.blank_threshold
-        self._decoder = LexiconDecoder(
-            LexiconDecoderOptions(
-                beam_size=options.beam,
-                beam_size_token=min(options.beam_tokens, len(self.tokens)),
-                beam_threshold=options.beam_threshold,
-                lm_weight=options.lm_scale * math.log(10),
-                word_score=options.word_score,
-                unk_score=float("-inf"),  # only words of the lexicon
-                sil_score=0.0,
-                log_add=False,
-                criterion_type=CriterionType.CTC,
-            ),
+    def _make_decoder(self, options: Decoding, shared: dict[str, Any]) -> LexiconDecoder:
+        unknown = float("-inf")  # only words of the lexicon
+        return LexiconDecoder(
+            LexiconDecoderOptions(word_score=options.word_score, unk_score=unknown, **shared),
             self._trie,
             self._language_model,
             _silence(self.tokens),
@@ -130,7 +148,7 @@ class BeamSearch:
         return trie
 
 
-class LexiconFreeBeamSearch:
+class LexiconFreeBeamSearch(FlashlightSearch):
     """Beam search over tokens with an n-gram model over tokens; any word may come out.
 
     ``language_model``: a KenLM file over the tokens' symbols (local/prepare_lang.py trains one), in whose logarithms
@@ -147,43 +165,16 @@ class LexiconFreeBeamSearch:
         self._emissions = LexiconEmissions(tokens, [[i] for i, symbol in enumerate(symbols) if symbol in vocabulary])
         self._set(options)
 
-    def with_options(self, options: Decoding) -> "LexiconFreeBeamSearch":
-        """The same search with other beam widths and weights; the language model is shared."""
-        other = copy.copy(self)
-        other._set(options)
-        return other
-
     def decode(self, log_probs: np.ndarray) -> Hypothesis:
-        """The best token sequence of one utterance (T, C), as words; see `BeamSearch.decode`."""
         emissions = self._emissions(log_probs)
         if len(log_probs) == 0:
             return Hypothesis()
         found = _search(self._decoder, emissions, self.tokens.blank, self._blank_threshold)
         return Hypothesis(written_words(collapse(found.tokens, self.tokens.blank), self.tokens, emissions), found.score)
 
-    def decode_batch(
-        self, batch: Sequence[np.ndarray], jobs: int = 1, references: Sequence[str] | None = None
-    ) -> list[Hypothesis]:
-        """Hypotheses of several utterances, each (T, C), in their order, by at most ``jobs`` processes."""
-        return decode_in_processes(self.decode, batch, jobs)
-
-    def _set(self, options: Decoding) -> None:
-        self._blank_threshold = options.blank_threshold
-        self._decoder = LexiconFreeDecoder(
-            LexiconFreeDecoderOptions(
-                beam_size=options.beam,
-                beam_size_token=min(options.beam_tokens, len(self.tokens)),
-                beam_threshold=options.beam_threshold,
-                lm_weight=options.lm_scale * math.log(10),
-                sil_score=0.0,
-                log_add=False,
-                criterion_type=CriterionType.CTC,
-            ),
-            self._language_model,
-            _silence(self.tokens),
-            self.tokens.blank,
-            [],
-        )
+    def _make_decoder(self, options: Decoding, shared: dict[str, Any]) -> LexiconFreeDecoder:
+        blank, silence = self.tokens.blank, _silence(self.tokens)
+        return LexiconFreeDecoder(LexiconFreeDecoderOptions(**shared), self._language_model, silence, blank, [])
 
 
 @dataclass(frozen=True)

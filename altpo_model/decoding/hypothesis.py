@@ -1,9 +1,8 @@
 """What every decoder returns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,6 @@ class Hypothesis:
         return " ".join(word.text for word in self.words)
 
 
-def confidence(peaks: Sequence[float] | np.ndarray) -> float:
+def confidence(peaks: Sequence[float]) -> float:
     """The confidence of a word from its characters' highest log posteriors."""
-    return float(np.exp(np.mean(peaks)))
+    return math.exp(sum(peaks) / len(peaks))

@@ -14,7 +14,7 @@ def load_kenlm(path: str | Path) -> kenlm.Model:
     if not path.is_file():
         raise UserError(f"{path}: no such language model; run stage 5, which makes it")
     try:
-        return kenlm.Model(str(path))
+        return kenlm.Model(str(path), _quiet())
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: no KenLM model ({' '.join(str(error).split())}); make it anew with stage 5") from None
 
@@ -31,3 +31,11 @@ def check_vocabulary(path: str | Path, words: Collection[str], known: Collection
             f"{path}: it knows {len(words) - len(missing)} of the lexicon's {len(words)} words (not {min(missing)!r}, "
             "for one): a language model of another vocabulary; make both with one run of stage 5"
         )
+
+
+def _quiet() -> kenlm.Config:
+    """No progress bar and no advice while an ARPA file is read."""
+    config = kenlm.Config()
+    config.show_progress = False
+    config.arpa_complain = kenlm.ARPALoadComplain.NONE
+    return config

@@ -32,14 +32,14 @@ def written_words(path: TokenPath, tokens: Tokens, log_probs: np.ndarray) -> lis
     ``log_probs`` (T, C): where the words' confidence comes from.
     """
     words: list[tuple[str, list[int]]] = [("", [])]
-    for index, token in enumerate(path.ids):
+    for index, token in enumerate(path.ids.tolist()):
         symbol = tokens.symbol(token)
         if symbol.startswith(SPACE_SYMBOL):
             words.append(("", []))
         text = symbol.removeprefix(SPACE_SYMBOL).lower()
         if text:  # neither the space nor a piece that only begins a word
             words[-1] = (words[-1][0] + text, [*words[-1][1], index])
-    return [_word(text, indices, path, log_probs) for text, indices in words if text]
+    return _with_times([(text, indices) for text, indices in words if text], path, log_probs)
 
 
 def lexicon_words(
@@ -53,8 +53,8 @@ def lexicon_words(
 
     Raises ValueError when the path does not spell the words.
     """
-    letters = [index for index, token in enumerate(path.ids) if token != tokens.space]
-    ids = tuple(int(path.ids[index]) for index in letters)
+    letters = np.flatnonzero(path.ids != (-1 if tokens.space is None else tokens.space)).tolist()
+    ids = tuple(path.ids[letters].tolist())
     # Of each word, where it can end, and where it begins then: a word may have several spellings.
     begins: list[dict[int, int]] = [{0: 0}]
     for word in words:
@@ -66,20 +66,34 @@ def lexicon_words(
                     ends.setdefault(begin + len(spelt), begin)
         begins.append(ends)
     end = len(ids)
-    found: list[Word] = []
+    found: list[tuple[str, list[int]]] = []
     for word, ends in zip(reversed(words), reversed(begins), strict=False):
         if end not in ends:
             break
         own = letters[ends[end] : end]
-        sounding = [index for index in own if tokens.symbol(path.ids[index]) != SPACE_SYMBOL]
-        found.append(_word(word, sounding or own, path, log_probs))
+        if tokens.space is None:  # a piece that is `▁` alone does not sound
+            own = [index for index in own if tokens.symbol(path.ids[index]) != SPACE_SYMBOL] or own
+        found.append((word, own))
         end = ends[end]
     if end != 0 or len(found) != len(words):
         raise ValueError(f"the tokens {ids} do not spell {list(words)}")
-    return found[::-1]
+    return _with_times(found[::-1], path, log_probs)
 
 
-def _word(text: str, indices: list[int], path: TokenPath, log_probs: np.ndarray) -> Word:
-    """A word of the tokens ``indices`` of the path."""
-    peaks = [log_probs[slice(*path.frames[index]), path.ids[index]].max() for index in indices]
-    return Word(text, int(path.frames[indices[0], 0]), int(path.frames[indices[-1], 1]), confidence(peaks))
+def _with_times(words: Sequence[tuple[str, list[int]]], path: TokenPath, log_probs: np.ndarray) -> list[Word]:
+    """Words of tokens, which are indices into the path."""
+    frames, peaks = path.frames.tolist(), _peaks(path, log_probs)
+    return [
+        Word(text, frames[own[0]][0], frames[own[-1]][1], confidence([peaks[index] for index in own]))
+        for text, own in words
+    ]
+
+
+def _peaks(path: TokenPath, log_probs: np.ndarray) -> list[float]:
+    """The highest log posterior of each token among its frames."""
+    if not len(path.ids):
+        return []
+    starts, lengths = path.frames[:, 0], path.frames[:, 1] - path.frames[:, 0]
+    offsets = np.cumsum(lengths) - lengths
+    frames = np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
+    return np.maximum.reduceat(log_probs[frames, np.repeat(path.ids, lengths)], offsets).tolist()

@@ -10,19 +10,20 @@ which the words of the list are drawn by Zipf's law; there HLG holds n-grams up 
 
 The sides decode in turn, ``--rounds`` times; medians are printed: seconds of audio a second, the ratio to pyctcdecode
 in the same round, word error rate; then two processes over one, on ``--copies`` of the set. Memory is the peak of a
-process that has all sides loaded and decodes with one. pyctcdecode is not needed by the recipe:
+process of its own that has one side alone (Linux only). pyctcdecode is not needed by the recipe:
 pip install --no-deps pyctcdecode pygtrie.
 """
 
 import logging
 import multiprocessing
-import resource
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "local"))
 
 from altpo_model.config import Config, Decoding, argument_parser, config_from
 from altpo_model.decoding.beam import BeamSearch
+from altpo_model.decoding.emissions import LexiconEmissions
 from altpo_model.decoding.graph import GraphSearch
 from altpo_model.decoding.search import Search
 from altpo_model.errors import UserError, exits_cleanly
@@ -63,7 +65,6 @@ def main() -> None:
     arguments = parser.parse_args()
     config = config_from(arguments)
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)  # pyctcdecode's advice
     system = System(config, arguments.system)
     outputs = system.outputs(load_cuts(config, arguments.cuts), "posteriors")
     texts = [cut.supervisions[0].text or "" for cut in outputs.cuts]
@@ -95,36 +96,29 @@ def compare(
     arguments,
 ) -> None:
     """Print the figures of all sides with the language model of the folder ``lm``: lm.bin, lm.arpa."""
-    beam = BeamSearch(lang, lm / "lm.bin", options)
-    searches: dict[str, Search] = {"ctc-beam-search": beam}
-    for backend in ("kaldi", "k2"):
-        if backend == "kaldi" or problem_of_k2() is None:
-            started = time.perf_counter()
-            searches[f"1best, {backend}"] = GraphSearch(
-                "1best", lang, lm / "lm.arpa", lm / "graphs", replace(options, backend=backend)
-            )
-            print(f"{name}: HLG of order {options.hlg_order} on {backend}: {time.perf_counter() - started:.1f} s")
-    sides: dict[str, Decoder] = {
-        side: lambda batch, search=search: [found.text for found in search.decode_batch(batch)]
-        for side, search in searches.items()
-    }
-    sides[BASE] = pyctcdecode_decoder(beam, lang, lm / "lm.bin", options)
-    times: dict[str, list[float]] = {side: [] for side in sides}
+    searches: dict[str, Search] = {}
+    for side in ("ctc-beam-search", "1best, kaldi", *(["1best, k2"] if problem_of_k2() is None else [])):
+        started = time.perf_counter()
+        searches[side] = search_of(side, lang, lm, options)
+        print(f"{name}: {side} made in {time.perf_counter() - started:.1f} s")
+    decoders = {side: decoder_of(side, lang, lm, options, search) for side, search in searches.items()}
+    decoders[BASE] = decoder_of(BASE, lang, lm, options)
+    times: dict[str, list[float]] = {side: [] for side in decoders}
     in_processes = {side: [[], []] for side in ("ctc-beam-search", "1best, kaldi")}
     found = {}
     many = log_probs * arguments.copies
     for _ in range(arguments.rounds):
-        for side, decode in sides.items():
+        for side, decode in decoders.items():
             times[side].append(timed(lambda decode=decode, side=side: found.__setitem__(side, decode(log_probs))))
         for side, by_number in in_processes.items():
             for jobs, values in enumerate(by_number, start=1):
                 values.append(timed(lambda side=side, jobs=jobs: searches[side].decode_batch(many, jobs=jobs)))
     print(f"\n{name} words and language model ({(lm / 'lm.bin').stat().st_size / 1e6:.0f} MB), one process")
     print(f"{'':<18}{'audio s / s':>12}{'WER':>8}{'peak MB':>10}{f'times {BASE}':>20}")
-    for side, decode in sides.items():
+    for side in decoders:
         rate = word_error_rate(list(zip(texts, found[side], strict=True)))["corpus"]
         speed = seconds / statistics.median(times[side])
-        peak = peak_megabytes(decode, log_probs)
+        peak = peak_megabytes(side, lang, lm, options, log_probs)
         print(f"{side:<18}{speed:>12.0f}{rate:>8.2f}{peak:>10.0f}{ratios(times[BASE], times[side]):>28}")
     for side, (one, two) in in_processes.items():
         print(f"{side}, 2 processes over 1: {ratios(one, two)}")
@@ -136,18 +130,30 @@ def ratios(numerators: list[float], denominators: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def pyctcdecode_decoder(beam: BeamSearch, lang: Lang, model: Path, options: Decoding) -> Decoder:
-    """pyctcdecode with our weights: its alpha multiplies natural logarithms."""
+def search_of(side: str, lang: Lang, lm: Path, options: Decoding) -> Search:
+    if side == "ctc-beam-search":
+        return BeamSearch(lang, lm / "lm.bin", options)
+    method, backend = side.split(", ")
+    return GraphSearch(method, lang, lm / "lm.arpa", lm / "graphs", replace(options, backend=backend))
+
+
+def decoder_of(side: str, lang: Lang, lm: Path, options: Decoding, search: Search | None = None) -> Decoder:
+    """Log posteriors to texts; pyctcdecode with our weights: its alpha multiplies natural logarithms."""
+    if side != BASE:
+        search = search or search_of(side, lang, lm, options)
+        return lambda batch: [found.text for found in search.decode_batch(batch)]
     try:
         import pyctcdecode
     except ImportError:
         raise UserError("pyctcdecode is not installed: pip install --no-deps pyctcdecode pygtrie") from None
-    labels = ["", *lang.tokens.characters]  # the blank has no text
+    labels, words = ["", *lang.tokens.characters], list(lang.spellings)  # the blank has no text
+    logging.disable(logging.WARNING)  # its advice
     decoder = pyctcdecode.build_ctcdecoder(
-        labels, str(model), list(lang.spellings), alpha=options.lm_scale, beta=options.word_score
+        labels, str(lm / "lm.bin"), words, alpha=options.lm_scale, beta=options.word_score
     )
     # Marks that no word has stand in its words' way too, so that all sides get the same posteriors.
-    return lambda batch: [decoder.decode(beam.emissions.without_marks(p), beam_width=options.beam) for p in batch]
+    emissions = LexiconEmissions(lang.tokens, (spelling for _, spelling in lang.lexicon))
+    return lambda batch: [decoder.decode(emissions.without_marks(p), beam_width=options.beam) for p in batch]
 
 
 def lang_of(tokens, words: list[str]) -> Lang:
@@ -180,19 +186,23 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def peak_megabytes(decode: Decoder, log_probs: list[np.ndarray]) -> float:
-    """The peak of a forked process that decodes once: what was loaded for it is in it, as far as it is touched."""
-    reader, writer = multiprocessing.Pipe(duplex=False)
-
-    def work() -> None:
-        decode(log_probs)
-        writer.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
+def peak_megabytes(side: str, lang: Lang, lm: Path, options: Decoding, log_probs: list[np.ndarray]) -> float:
+    """The peak of a process of its own that makes this side and decodes once."""
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_send_peak, args=(writer, side, lang, lm, options, log_probs))
     process.start()
     peak = reader.recv()
     process.join()
     return peak
+
+
+def _send_peak(
+    writer: Connection, side: str, lang: Lang, lm: Path, options: Decoding, log_probs: list[np.ndarray]
+) -> None:
+    decoder_of(side, lang, lm, options)(log_probs)
+    status = Path("/proc/self/status").read_text()
+    writer.send(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024)
 
 
 if __name__ == "__main__":
