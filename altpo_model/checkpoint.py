@@ -4,10 +4,12 @@ The file is a plain dictionary of tensors, numbers and text, so that it loads wi
 can name code to import.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from altpo_model.config import Config, Features, Model, section_from
 from altpo_model.errors import UserError
@@ -54,3 +56,13 @@ def load_model(path: str | Path) -> tuple[JointModel, Tokens, Features]:
     model = JointModel(section_from(Model, content["model"], str(path)), features, len(tokens), content["system"])
     model.load_state_dict(content["weights"])
     return model.eval(), tokens, features
+
+
+def mean_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each tensor over state dictionaries of one model; of whole numbers, the last one's."""
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(last.dtype)
+        if last.is_floating_point()
+        else last
+        for name, last in states[-1].items()
+    }

@@ -253,8 +253,10 @@ class Training:
     epoch_steps: int = 2000  # batches between two validations
     epochs: int = 100
     patience: int = 10  # epochs of validation without gain before the training stops; section 4.2
-    batch_size: int = 16  # segments; section 4.2
+    batch_size: int = 16  # segments of one step of the optimiser, over all devices and parts; section 4.2
+    accumulate: int = 1  # parts of a batch that a device computes one after the other, to save memory
     song_share: float = 0.8  # of the segments of a mixed batch, rounded down; the rest is speech; section 4.2
+    shuffle_buffer: int = 2000  # segments in memory, of which a batch is drawn
     gradient_clip: float = 5.0  # norm
     weight_pitch: float = 1.0
     weight_onset: float = 1.0
@@ -266,9 +268,25 @@ class Training:
     augmentation: Augmentation | None = None
     start_lyrics: bool = True  # song systems start from the lyrics network that was trained on speech, if any was
     start_pitch_onset: bool = False  # multitask starts from the trained pitch_onset system
+    average: int = 1  # checkpoints whose mean the finished model is; 1: the best one
+    average_of: str = "best"  # best (by the validation set) | last (one at each validation)
     precision: str = "32-true"  # in lightning's words
-    devices: int = 1
-    workers: int = 2  # data loading processes
+    workers: int = 2  # data loading processes of each device
+
+
+@dataclass
+class Trainer:
+    """Where trainings run and what they keep; what they learn does not depend on it."""
+
+    accelerator: str = "auto"  # auto | cpu | gpu, in lightning's words
+    devices: int = 1  # of each machine; on a CPU: processes. Under torchrun and srun, these say it
+    nodes: int = 1  # machines; likewise
+    prefetch: int = 2  # batches that each data loading process holds ready; torch's default
+    checkpoint_steps: int | None = 1000  # steps between two checkpoints within an epoch; null: at its end alone
+    shar: bool = False  # read training segments from the shards of recipe/export_shar.py, not from single files
+    shard_segments: int = 500  # in a shard; as FLAC, 16 s of two signals are about half a megabyte
+    tensorboard: bool = True  # curves in exp_dir/<run>/tensorboard
+    curve_steps: int = 10  # steps between two points of the training curves
 
 
 @dataclass
@@ -353,6 +371,7 @@ class Config:
     speech_training: Training = field(default_factory=Training)
     pitch_onset_training: Training = field(default_factory=Training)
     song_training: Training = field(default_factory=Training)
+    trainer: Trainer = field(default_factory=Trainer)
     decoding: Decoding = field(default_factory=Decoding)
     alignment: Alignment = field(default_factory=Alignment)
     scoring: Scoring = field(default_factory=Scoring)

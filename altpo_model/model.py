@@ -46,6 +46,18 @@ class Batch:
         moved = {k: v.to(device, non_blocking=True) if v is not None else None for k, v in vars(self).items()}
         return Batch(**moved)
 
+    def pin_memory(self) -> "Batch":
+        """What the data loader calls before a batch goes to a GPU."""
+        return Batch(**{k: v.pin_memory() if v is not None else None for k, v in vars(self).items()})
+
+
+@dataclass
+class Share:
+    """What a batch holds of the joint batch that it is a part of: shares in [0, 1] of its song frames and its clips."""
+
+    song_frames: Tensor | float = 1.0
+    clips: Tensor | float = 1.0
+
 
 @dataclass
 class Output:
@@ -190,7 +202,7 @@ class EncoderAndOutput(nn.Module):
             hook.remove()
 
 
-def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor]:
+def losses(output: Output, batch: Batch, training: Training, share: Share | None = None) -> dict[str, Tensor]:
     """The losses of the system, unweighted, and their weighted sum ``loss`` (paper, section 3.3).
 
     ``pitch``: cross entropy of the frames of songs, in which the 128 notes weigh ``note_weight`` times no-pitch.
@@ -198,7 +210,11 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
     ``lyrics``: CTC, each clip divided by its number of tokens.
     ``intermediate``: CTC likewise at the intermediate layer, which takes ``intermediate_share`` of the weight of
     ``lyrics`` (Lee and Watanabe, "Intermediate Loss Regularization for CTC-based Speech Recognition", ICASSP 2021).
+
+    All are means, over frames or clips. With ``share`` they are its part of the means over a joint batch: those of all
+    its parts add up to what it has as a whole.
     """
+    share = share or Share()
     parts = {}
     weights = {"pitch": training.weight_pitch, "onset": training.weight_onset, "lyrics": training.weight_lyrics}
     if output.pitch_logits is not None:
@@ -215,12 +231,12 @@ def losses(output: Output, batch: Batch, training: Training) -> dict[str, Tensor
             reduction="none",
             pos_weight=output.onset_logits.new_tensor(training.onset_weight).float(),
         )
-        parts["pitch"] = (pitch * inside).sum() / count
-        parts["onset"] = (onset * inside).sum() / count
+        parts["pitch"] = (pitch * inside).sum() / count * share.song_frames
+        parts["onset"] = (onset * inside).sum() / count * share.song_frames
     if output.log_probs is not None:
-        parts["lyrics"] = _ctc(output.log_probs, output, batch, training)
+        parts["lyrics"] = _ctc(output.log_probs, output, batch, training) * share.clips
     if output.intermediate_log_probs is not None:
-        parts["intermediate"] = _ctc(output.intermediate_log_probs, output, batch, training)
+        parts["intermediate"] = _ctc(output.intermediate_log_probs, output, batch, training) * share.clips
         weights["intermediate"] = training.intermediate_share * training.weight_lyrics
         weights["lyrics"] -= weights["intermediate"]
     return {"loss": sum(weights[name] * value for name, value in parts.items()), **parts}

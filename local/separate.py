@@ -3,6 +3,12 @@
 Reads the song corpora's manifests; writes ``<data_dir>/audio/<corpus>/<song>/{mixture,vocals}.flac`` and whole songs as
 ``<data_dir>/songs/<corpus>_<split>.jsonl.gz`` (cuts of the mixture, with the custom recording ``vocals``). A song
 is separated again only when its source, the model or the settings have changed.
+
+Several machines can share the work before that: each separates its songs and writes no cuts. On a cluster:
+
+    srun bash -c 'python local/separate.py --conf conf/paper.yaml --shard $SLURM_PROCID --num-shards $SLURM_NTASKS'
+
+Then this program (or stage 2) without ``--shard`` finds the songs done, and writes the cuts of all of them.
 """
 
 import functools
@@ -176,7 +182,13 @@ def _song_sets(config: Config) -> Iterator[tuple[str, str, RecordingSet, Supervi
 
 @exits_cleanly
 def main() -> None:
-    config = config_from(argument_parser(__doc__).parse_args())
+    parser = argument_parser(__doc__)
+    parser.add_argument("--shard", type=int, default=0, help="separate the songs of this shard alone, counted from 0")
+    parser.add_argument("--num-shards", type=int, default=1, help="of how many (default: %(default)s)")
+    arguments = parser.parse_args()
+    if not 0 <= arguments.shard < arguments.num_shards:
+        raise UserError(f"--shard {arguments.shard} is not one of {arguments.num_shards}: they count from 0")
+    config = config_from(arguments)
     separation = config.separation
     started = time.monotonic()
     report = Report("separation")
@@ -187,7 +199,7 @@ def main() -> None:
     jobs = max(1, min(config.jobs, sum(len(recordings) for _, _, recordings, _ in sets)))
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         for corpus, split, recordings, supervisions in sets:
-            songs = list(recordings)
+            songs = list(recordings)[arguments.shard :: arguments.num_shards]
             separate = functools.partial(
                 _separate, folder=Path(config.data_dir) / "audio" / corpus, separation=separation, mark=mark
             )
@@ -201,11 +213,13 @@ def main() -> None:
                     continue
                 cuts.append(song_cut(result, by_song[song.id]))
                 fresh_seconds += song.duration * result.fresh
+            report.splits[f"{corpus} {split}"] = (len(cuts), sum(cut.duration for cut in cuts), 0)
+            if arguments.num_shards > 1:
+                continue
             if not cuts:
                 raise UserError(f"{corpus} {split}: no song could be separated. {report.summary()}")
             with write_atomically(Path(config.data_dir) / "songs" / f"{corpus}_{split}.jsonl.gz") as temporary:
                 CutSet.from_cuts(cuts).to_file(temporary)
-            report.splits[f"{corpus} {split}"] = (len(cuts), sum(cut.duration for cut in cuts), 0)
     seconds = time.monotonic() - started
     print(f"{report.summary()} {fresh_seconds / 60:.1f} minutes of audio separated in {seconds:.0f} s, the rest kept.")
 

@@ -1,14 +1,16 @@
 """Cuts -> batches: what training and decoding read."""
 
 import csv
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import lightning
 import numpy as np
 import torch
 from lhotse import CutSet, SupervisionSegment, load_manifest_lazy
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.cut import Cut
-from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler, ZipSampler
+from lhotse.dataset.sampling import SimpleCutSampler
 from torch.utils.data import DataLoader, Dataset
 
 from altpo_model.config import Config, Training
@@ -16,9 +18,7 @@ from altpo_model.errors import UserError
 from altpo_model.lang import Tokens
 from altpo_model.model import Batch
 from altpo_model.notes import NO_PITCH, Note, frame_targets
-
-BUCKETS = 8  # of durations
-SHUFFLE_BUFFER = 2000  # cuts held in memory
+from recipe.sampling import JointSampler
 
 
 class SegmentDataset(Dataset):
@@ -32,7 +32,7 @@ class SegmentDataset(Dataset):
         self.sample_rate = sample_rate
         self.hop = hop
 
-    def __getitem__(self, cuts: CutSet) -> tuple[Batch, list[Cut]]:
+    def __getitem__(self, cuts: Iterable[Cut]) -> tuple[Batch, list[Cut]]:
         cuts = list(cuts)
         signals = [self._signals(cut) for cut in cuts]
         num_samples = torch.tensor([signal.shape[1] for signal in signals])
@@ -88,7 +88,11 @@ def notes_of(supervision: SupervisionSegment, cut_start: float) -> list[Note]:
 
 
 def load_cuts(config: Config, name: str) -> CutSet:
-    """The segments ``data_dir/cuts/<name>.jsonl.gz``."""
+    """The segments ``data_dir/cuts/<name>.jsonl.gz`` or, for training where ``trainer.shar`` is set, their shards."""
+    if config.trainer.shar and name.endswith("_train"):
+        if not shar_path(config, name).is_dir():
+            raise UserError(f"{shar_path(config, name)}: no such folder; make it with recipe/export_shar.py")
+        return CutSet.from_shar(in_dir=shar_path(config, name))
     path = cuts_path(config, name)
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage 4, which makes it")
@@ -104,7 +108,7 @@ def joined_cuts(config: Config, corpora: tuple[str, ...], part: str) -> CutSet:
         raise UserError(f"{config.data_dir}/cuts: no {wanted}; set a corpus and its split so that stage 4 makes it")
     if len(sets) == 1:
         return sets[0]
-    return CutSet.mux(*sets, weights=[sum(1 for _ in cuts) for cuts in sets], seed=config.seed)
+    return CutSet.mux(*sets, weights=[len(cuts) for cuts in sets], seed=config.seed)
 
 
 def filter_rows(config: Config) -> dict[str, dict[str, float]]:
@@ -123,44 +127,104 @@ def cuts_path(config: Config, name: str) -> Path:
     return Path(config.data_dir) / "cuts" / f"{name}.jsonl.gz"
 
 
-def training_loader(
-    songs: CutSet | None, speech: CutSet | None, dataset: SegmentDataset, training: Training, seed: int
-) -> DataLoader:
-    """Endless shuffled batches of segments of about the same length.
+class TrainingDataset(Dataset):
+    """The map from the parts of a batch, as `JointSampler` makes them, to their batches."""
 
-    With songs and speech, each batch holds the share of both that ``training.song_share`` says.
+    def __init__(self, segments: SegmentDataset):
+        self.segments = segments
+
+    def __getitem__(self, parts: list[list[Cut]]) -> list[tuple[Batch, list[Cut]]]:
+        return [self.segments[part] for part in parts]
+
+
+class SegmentData(lightning.LightningDataModule):
+    """A run's segments for training and validation, each device's own part of them.
+
+    The order of the data goes on after the batches that the trainer has done, in a new epoch as after an interruption.
     """
-    if songs is not None and speech is not None:
-        num_songs = int(training.batch_size * training.song_share)
-        samplers = [_bucketing(songs, num_songs, seed), _bucketing(speech, training.batch_size - num_songs, seed)]
-        sampler = ZipSampler(*samplers)
-    else:
-        sampler = _bucketing(songs if songs is not None else speech, training.batch_size, seed)
+
+    def __init__(
+        self,
+        config: Config,
+        training: Training,
+        tokens: Tokens,
+        songs: CutSet | None,
+        speech: CutSet | None,
+        validation: CutSet,
+    ):
+        super().__init__()
+        self.config, self.training = config, training
+        self.songs, self.speech, self.validation = songs, speech, validation
+        self.dataset = SegmentDataset(tokens, config.features.sample_rate, config.features.hop)
+
+    def train_dataloader(self) -> DataLoader:
+        return training_loader(
+            self.songs,
+            self.speech,
+            self.dataset,
+            self.training,
+            self.config.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            lambda: self.trainer.global_step,
+            self.config.trainer.prefetch,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        seconds = self.config.decoding.max_seconds
+        return evaluation_loader(
+            self.validation,
+            self.dataset,
+            seconds,
+            self.training.workers,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+
+
+def shar_path(config: Config, name: str) -> Path:
+    return Path(config.data_dir) / "shar" / name
+
+
+def training_loader(
+    songs: CutSet | None,
+    speech: CutSet | None,
+    dataset: SegmentDataset,
+    training: Training,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    position: Callable[[], int] = lambda: 0,
+    prefetch: int = 2,
+) -> DataLoader:
+    """An epoch of lists of (`Batch`, cuts): the parts of each batch; see `JointSampler`.
+
+    prefetch: batches that each data loading process holds ready.
+    """
     return DataLoader(
-        dataset,
-        sampler=sampler,
+        TrainingDataset(dataset),
+        sampler=JointSampler(songs, speech, training, seed, rank, world_size, position),
         batch_size=None,
         num_workers=training.workers,
         persistent_workers=training.workers > 0,
+        prefetch_factor=prefetch if training.workers > 0 else None,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _bucketing(cuts: CutSet, batch_size: int, seed: int) -> DynamicBucketingSampler:
-    return DynamicBucketingSampler(
-        cuts.repeat(),
-        max_cuts=batch_size,
-        shuffle=True,
-        num_buckets=BUCKETS,
-        buffer_size=SHUFFLE_BUFFER,
-        seed=seed,
-        world_size=1,
-        rank=0,
-    )
+def evaluation_loader(
+    cuts: CutSet, dataset: SegmentDataset, max_seconds: float, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Each cut once, longest first, (`Batch`, cuts) of up to ``max_seconds`` of padded audio.
 
-
-def evaluation_loader(cuts: CutSet, dataset: SegmentDataset, max_seconds: float, workers: int = 0) -> DataLoader:
-    """Each cut once, longest first, batches of up to ``max_seconds`` of padded audio."""
-    ordered = cuts.to_eager().sort_by_duration()
-    sampler = SimpleCutSampler(ordered, max_duration=max_seconds, shuffle=False, world_size=1, rank=0)
-    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+    Of several devices, each gets every ``world_size``-th cut. Raises UserError when there are fewer cuts than devices.
+    """
+    ordered = list(cuts.to_eager().sort_by_duration())
+    if len(ordered) < world_size:
+        raise UserError(
+            f"{len(ordered)} segments cannot be shared by {world_size} devices; take fewer (trainer.devices)"
+        )
+    own = CutSet.from_cuts(ordered[rank::world_size])
+    sampler = SimpleCutSampler(own, max_duration=max_seconds, shuffle=False, world_size=1, rank=0)
+    pin = torch.cuda.is_available()
+    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=pin)

@@ -5,33 +5,40 @@
 --run pitch_onset | baseline | oracle | multitask     the four systems on DALI, UltraStar (and speech)
 
 Each run has a folder, exp/<conf name>/<run> (data_dir/filter for the filter): validation.jsonl (losses and
-measures by step), last.ckpt (from which an interrupted run goes on), best.ckpt and, when the run is finished, model.pt:
-the best weights with the configuration that they need.
+measures by step), last.ckpt (from which an interrupted run goes on), kept/*.ckpt, tensorboard/ and, when the run is
+finished, model.pt: the best weights (or the mean of several checkpoints) with the configuration that they need.
+
+Several devices of one machine: --set trainer.devices=4. Several machines, either of
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m -- recipe.train --run ...
+    srun --nodes 2 --ntasks-per-node 4 python -m recipe.train --run ...
+The number of devices changes the speed alone: a batch, and all that is learnt from it, stays the same.
 """
 
+import importlib.util
 import json
 import logging
+import os
+import re
 import time
 import warnings
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 
-from altpo_model.augmentation import Augment
-from altpo_model.checkpoint import load_model, save_model
+from altpo_model.checkpoint import mean_weights, save_model
 from altpo_model.config import LYRICS_CORPORA, PITCH_CORPORA, Config, Training, argument_parser, config_from
-from altpo_model.decoding.greedy import best_paths
 from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.lang import Tokens, lang_directory, read_tokens
-from altpo_model.model import Batch, JointModel, losses
-from altpo_model.notes import form_notes
 from altpo_model.tokens import CharTokens
-from recipe.data import SegmentDataset, evaluation_loader, joined_cuts, load_cuts, notes_of, training_loader
-from recipe.measures import note_scores, word_error_rate
+from recipe.data import SegmentData, joined_cuts, load_cuts
+from recipe.training_module import TrainingModule, run_folder, training_of
 
 RUNS = ("filter", "speech", "pitch_onset", "baseline", "oracle", "multitask")
 
@@ -50,143 +57,99 @@ def train(config: Config, run: str) -> None:
     lightning.seed_everything(config.seed, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
-    training = _training(config, run)
+    training = training_of(config, run)
     folder = run_folder(config, run)
-    dataset = SegmentDataset(_tokens(config, run), config.features.sample_rate, config.features.hop)
     songs, speech, validation = _cuts(config, run)
-    module = TrainingModule(config, run, dataset.tokens)
-    checkpoints = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=module.monitor,
-        mode="min",
-        save_last=True,
-        enable_version_counter=False,
-    )
-    trainer = lightning.Trainer(
+    module = TrainingModule(config, run, _tokens(config, run))
+    kept = _kept_checkpoints(training, folder, module.monitor)
+    trainer = _trainer(config, training, folder, module.monitor, kept)
+    last = folder / "last.ckpt"
+    if last.is_file() and trainer.is_global_zero:
+        print(f"{run}: going on from {last}")
+    data = SegmentData(config, training, module.tokens, songs, speech, validation)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except RuntimeError as error:
+        if trainer.world_size > 1 and re.search("gloo|nccl", str(error), re.IGNORECASE):
+            raise UserError(
+                f"{run}: another process has died; start again, it goes on from the last checkpoint"
+            ) from error
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not trainer.is_global_zero:
+        return
+    paths = sorted(kept.best_k_models)
+    states = [torch.load(path, weights_only=True, map_location="cpu")["state_dict"] for path in paths]
+    module.load_state_dict(mean_weights(states))
+    save_model(folder / "model.pt", module.model, config, module.tokens)
+    what = f"best {module.monitor} {float(kept.best_model_score):.2f} %"
+    if training.average > 1 or training.average_of == "last":
+        what = f"mean of the {training.average_of} {len(paths)} checkpoints"
+    print(f"{run}: {what} in {folder}/model.pt")
+
+
+def _trainer(
+    config: Config, training: Training, folder: Path, monitor: str, kept: ModelCheckpoint
+) -> lightning.Trainer:
+    options = config.trainer
+    devices, nodes = _processes(config)
+    callbacks = [
+        EarlyStopping(monitor, mode="min", patience=training.patience, check_finite=True),
+        Progress(folder / "validation.jsonl"),
+        kept,
+        LastCheckpoint(folder / "last.ckpt", options.checkpoint_steps, training.epoch_steps),
+    ]
+    logger = False
+    if options.tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("trainer.tensorboard needs the package tensorboard: install it, or set the key to false")
+        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+        callbacks.append(LearningRateMonitor("step"))
+    return lightning.Trainer(
         max_epochs=training.epochs,
-        limit_train_batches=training.epoch_steps,
-        gradient_clip_val=training.gradient_clip,
         precision=training.precision,
-        devices=training.devices,
-        logger=False,
-        callbacks=[
-            checkpoints,
-            EarlyStopping(module.monitor, mode="min", patience=training.patience, check_finite=True),
-            Progress(folder / "validation.jsonl"),
-        ],
+        accelerator=options.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        # Buffers never change, and devices may have different numbers of validation batches: nothing to exchange there.
+        # An encoder may have parameters that a batch does not use.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if devices * nodes != 1 else "auto",
+        logger=logger,
+        log_every_n_steps=options.curve_steps,
+        callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    last = folder / "last.ckpt"
-    if last.is_file():
-        print(f"{run}: going on from {last}")
-    trainer.fit(
-        module,
-        training_loader(songs, speech, dataset, training, config.seed),
-        evaluation_loader(validation, dataset, config.decoding.max_seconds),
-        ckpt_path=last if last.is_file() else None,
-        weights_only=True,
+
+
+def _processes(config: Config) -> tuple[int, int]:
+    """Devices of a machine, and machines: as torchrun or srun has started them, else the conf's."""
+    if torch.distributed.is_torchelastic_launched():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        return devices, int(os.environ["WORLD_SIZE"]) // devices
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ["SLURM_NNODES"])
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return config.trainer.devices, config.trainer.nodes
+
+
+def _kept_checkpoints(training: Training, folder: Path, monitor: str) -> ModelCheckpoint:
+    """The checkpoints whose mean is the finished model."""
+    if training.average_of not in ("best", "last"):
+        raise UserError(f"average_of must be best or last, not {training.average_of!r}")
+    monitor, mode = (monitor, "min") if training.average_of == "best" else ("step", "max")
+    return ModelCheckpoint(
+        dirpath=folder / "kept",
+        filename="{step}",
+        monitor=monitor,
+        mode=mode,
+        save_top_k=training.average,
+        enable_version_counter=False,
     )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = torch.load(checkpoints.best_model_path, weights_only=True, map_location="cpu")
-    module.load_state_dict(best["state_dict"])
-    save_model(folder / "model.pt", module.model, config, dataset.tokens)
-    print(f"{run}: best {module.monitor} {float(checkpoints.best_model_score):.2f} % in {folder}/model.pt")
-
-
-class TrainingModule(lightning.LightningModule):
-    """The joint model with its optimiser, losses and validation measures (in %)."""
-
-    def __init__(self, config: Config, run: str, tokens: Tokens):
-        super().__init__()
-        self.run = run
-        self.training_config = _training(config, run)
-        self.config = config
-        self.tokens = tokens
-        self.hop_seconds = config.features.hop / config.features.sample_rate
-        system = {"filter": "pitch_onset", "speech": "baseline"}.get(run, run)
-        self.model = JointModel(config.model, config.features, len(tokens), system)
-        self.model.load_pretrained()
-        self.augment = Augment(self.training_config.augmentation)
-        self.monitor = "note error" if system == "pitch_onset" else "WER"
-        is_song_system = run in ("baseline", "oracle", "multitask")
-        if is_song_system and self.training_config.start_lyrics and config.corpora.librispeech:
-            self._start_from("speech", "lyrics")
-        if run == "multitask" and self.training_config.start_pitch_onset:
-            self._start_from("pitch_onset", "pitch_onset")
-        self.results: list[dict] = []
-
-    def _start_from(self, run: str, part: str) -> None:
-        path = run_folder(self.config, run) / "model.pt"
-        trained, _, _ = load_model(path)
-        try:
-            getattr(self.model, part).load_state_dict(getattr(trained, part).state_dict())
-        except RuntimeError:
-            raise UserError(f"{path}: its {part} network is not the one in the conf; run stage 6 and 7 again") from None
-
-    def configure_optimizers(self):
-        training = self.training_config
-        optimizer = torch.optim.Adam(self.model.parameters(), training.learning_rate)
-        steps = training.epochs * training.epoch_steps
-
-        def rate(step: int) -> float:
-            warm = min(1.0, (step + 1) / max(1, training.warmup_steps))
-            left = (steps - step) / max(1, steps - training.warmup_steps)
-            return warm * min(1.0, max(0.05, left)) if training.decay else warm
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["random_state"] = torch.get_rng_state()  # of dropout, masks and augmentation
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        torch.set_rng_state(checkpoint["random_state"])
-
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
-        return batch[0].to(device), batch[1]
-
-    def training_step(self, batch: tuple[Batch, list], _: int):
-        augmented = self.augment(batch[0])
-        parts = losses(self.model(augmented), augmented, self.training_config)
-        if not torch.isfinite(parts["loss"]):
-            raise UserError(f"the loss is {parts['loss']:.4g} at step {self.global_step}; lower the learning rate")
-        self.log_dict({f"loss {k}" if k != "loss" else k: v.detach() for k, v in parts.items()})
-        return parts["loss"]
-
-    def validation_step(self, batch: tuple[Batch, list], _: int) -> None:
-        output = self.model(batch[0])
-        decoding, scoring = self.config.decoding, self.config.scoring
-        paths = best_paths(output.log_probs, output.log_probs_lengths) if self.model.lyrics is not None else None
-        for i, cut in enumerate(batch[1]):
-            result = {}
-            if paths is not None:
-                result["words"] = (cut.supervisions[0].text, self.tokens.decode(paths[i].ids))
-            if self.model.pitch_onset is not None:
-                length = int(output.lengths[i])
-                pitch = output.pitch_logits[i, :, :length].float().cpu().numpy()
-                onset = torch.sigmoid(output.onset_logits[i, :length].float()).cpu().numpy()
-                notes = form_notes(pitch, onset, self.hop_seconds, decoding.onset_threshold, decoding.onset_window)
-                result["notes"] = note_scores(notes_of(cut.supervisions[0], cut.start), notes, scoring)["COnP"][2]
-                truth = batch[0].pitch[i, :length].cpu().numpy()
-                result["frames"] = (int((pitch.argmax(axis=0) != truth).sum()), length)
-            self.results.append(result)
-
-    def on_validation_epoch_end(self) -> None:
-        measured = {}
-        if self.model.lyrics is not None:
-            measured["WER"] = word_error_rate([r["words"] for r in self.results])["corpus"]
-        if self.model.pitch_onset is not None:
-            measured["note error"] = 100 - sum(r["notes"] for r in self.results) / len(self.results)
-            wrong, frames = (sum(column) for column in zip(*(r["frames"] for r in self.results), strict=True))
-            measured["frame error"] = 100 * wrong / frames
-        self.results.clear()
-        self.log_dict(measured)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -205,6 +168,21 @@ class AtomicCheckpoints(TorchCheckpointIO):
             ) from None
 
 
+class LastCheckpoint(Checkpoint):
+    """Keeps the checkpoint from which a run goes on: after each validation and every ``steps`` steps in between."""
+
+    def __init__(self, path: Path, steps: int | None, epoch_steps: int):
+        self.path, self.steps, self.epoch_steps = path, steps, epoch_steps
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
+        step = trainer.global_step
+        if self.steps and step % self.steps == 0 and step % self.epoch_steps:  # before a validation, it would skip that
+            trainer.save_checkpoint(self.path)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        trainer.save_checkpoint(self.path)
+
+
 class Progress(Callback):
     """Prints steps, losses, measures and the time left at each validation, and adds them to a file of JSON lines."""
 
@@ -215,29 +193,18 @@ class Progress(Callback):
         self.start, self.first_step = time.monotonic(), trainer.global_step
 
     def on_validation_end(self, trainer, module) -> None:
+        if not trainer.is_global_zero:
+            return
         training = module.training_config
         steps = training.epochs * training.epoch_steps
         each = (time.monotonic() - self.start) / max(1, trainer.global_step - self.first_step)
-        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("lr-")}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as stream:
             stream.write(json.dumps({"step": trainer.global_step, **values}) + "\n")
         shown = ", ".join(f"{k} {v:.3f}" if k.startswith("loss") else f"{k} {v:.2f} %" for k, v in values.items())
         left = each * (steps - trainer.global_step)
         print(f"  {module.run}, step {trainer.global_step}/{steps}: {shown}; {left / 60:.1f} min left", flush=True)
-
-
-def run_folder(config: Config, run: str) -> Path:
-    """The filter's network belongs to the data, which several experiments share."""
-    return Path(config.data_dir) / "filter" if run == "filter" else Path(config.exp_dir) / run
-
-
-def _training(config: Config, run: str) -> Training:
-    return {
-        "filter": config.filter_training,
-        "speech": config.speech_training,
-        "pitch_onset": config.pitch_onset_training,
-    }.get(run, config.song_training)
 
 
 def _tokens(config: Config, run: str) -> Tokens:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from altpo_model.checkpoint import load_model, save_model
+from altpo_model.checkpoint import load_model, mean_weights, save_model
 from altpo_model.config import (
     Conditioning,
     Config,
@@ -279,3 +279,20 @@ def test_unknown_encoder_names_the_known_ones_and_unknown_option_the_known_optio
         make_encoder("crn", {}, Features(), Conditioning())
     with pytest.raises(ConfigError, match="`chanels`.*channels, kernels"):
         make_encoder("crnn", {"chanels": [1]}, Features(), Conditioning())
+
+
+def test_mean_weights_are_the_means_by_hand():
+    first = {
+        "weight": torch.tensor([1.0, 2.0]),
+        "half": torch.tensor(1.0, dtype=torch.float16),
+        "count": torch.tensor(3),
+    }
+    second = {
+        "weight": torch.tensor([3.0, -2.0]),
+        "half": torch.tensor(2.0, dtype=torch.float16),
+        "count": torch.tensor(5),
+    }
+    mean = mean_weights([first, second])
+    assert mean["weight"].tolist() == [2.0, 0.0] and mean["weight"].dtype == torch.float32
+    assert mean["half"] == 1.5 and mean["half"].dtype == torch.float16
+    assert mean["count"] == 5 and mean["count"].dtype == torch.int64

@@ -181,6 +181,19 @@ def test_songs_become_cuts_with_16_khz_mono_flac(songs, tmp_path):
     assert len(load_manifest(tmp_path / "data/songs/jamendo_test.jsonl.gz")) == 2
 
 
+def test_shards_divide_the_songs_and_the_last_run_only_joins_them(songs, tmp_path):
+    folder, manifest = tmp_path / "data/audio/jamendo", tmp_path / "data/songs/jamendo_test.jsonl.gz"
+    for shard, done_so_far in ((1, ["Two_é"]), (0, ["One", "Two_é"])):
+        done = run_program("separate", "--conf", songs, "--shard", shard, "--num-shards", 2)
+        assert done.returncode == 0, done.stderr
+        assert sorted(path.parent.name for path in folder.glob("*/vocals.flac")) == done_so_far
+        assert not manifest.exists()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.flac")}
+    assert run_program("separate", "--conf", songs).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*.flac")} == before and len(before) == 4
+    assert [cut.id for cut in load_manifest(manifest)] == ["One", "Two_é"]
+
+
 def test_a_finished_song_is_separated_again_only_when_source_or_model_changed(songs, tmp_path):
     vocals = [tmp_path / "data/audio/jamendo" / song / "vocals.flac" for song in ("One", "Two_é")]
 
@@ -225,6 +238,7 @@ def test_no_manifest_and_no_model_stop_with_one_line(tmp_path, songs):
     assert_one_clear_line(
         run_program("separate", "--conf", conf, "--set", f"data_dir={tmp_path / 'empty'}"), "stage 1", "jamendo"
     )
+    assert_one_clear_line(run_program("separate", "--shard", 2, "--num-shards", 2), "--shard 2 is not one of 2")
 
 
 def write_stems(folder, seconds=3.0):
