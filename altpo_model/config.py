@@ -281,6 +281,9 @@ class Trainer:
     accelerator: str = "auto"  # auto | cpu | gpu, in lightning's words
     devices: int = 1  # of each machine; on a CPU: processes. Under torchrun and srun, these say it
     nodes: int = 1  # machines; likewise
+    find_unused_parameters: bool = (
+        False  # of several devices: true where an encoder leaves some out of a batch (LayerDrop)
+    )
     prefetch: int = 2  # batches that each data loading process holds ready; torch's default
     checkpoint_steps: int | None = 1000  # steps between two checkpoints within an epoch; null: at its end alone
     shar: bool = False  # read training segments from the shards of recipe/export_shar.py, not from single files

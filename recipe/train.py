@@ -70,6 +70,8 @@ def train(config: Config, run: str) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except RuntimeError as error:
+        if "find_unused_parameters" in str(error):
+            raise UserError(f"{run}: not all parameters were used; set trainer.find_unused_parameters=true") from error
         if trainer.world_size > 1 and re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise UserError(
                 f"{run}: another process has died; start again, it goes on from the last checkpoint"
@@ -113,8 +115,9 @@ def _trainer(
         devices=devices,
         num_nodes=nodes,
         # Buffers never change, and devices may have different numbers of validation batches: nothing to exchange there.
-        # An encoder may have parameters that a batch does not use.
-        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if devices * nodes != 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=options.find_unused_parameters)
+        if devices * nodes != 1
+        else "auto",
         logger=logger,
         log_every_n_steps=options.curve_steps,
         callbacks=callbacks,

@@ -46,14 +46,19 @@ def conf(tmp_path_factory):
     return path
 
 
-def start(conf: Path, name: str, world_size: int, *overrides: str) -> list[multiprocessing.Process]:
-    """Processes of one training in folder/<name>, started as torchrun starts them."""
+def start(
+    conf: Path, name: str, world_size: int, *overrides: str, unused: bool = False
+) -> list[multiprocessing.Process]:
+    """Processes of one training in folder/<name>, started as torchrun starts them.
+
+    unused: the model has a parameter that takes no part in anything.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")  # they need not import everything again
     processes = [
-        fork.Process(target=_trained, args=(conf, name, rank, world_size, port, overrides))
+        fork.Process(target=_trained, args=(conf, name, rank, world_size, port, overrides, unused))
         for rank in range(world_size)
     ]
     for process in processes:
@@ -61,7 +66,9 @@ def start(conf: Path, name: str, world_size: int, *overrides: str) -> list[multi
     return processes
 
 
-def _trained(conf: Path, name: str, rank: int, world_size: int, port: int, overrides: tuple[str, ...]) -> None:
+def _trained(
+    conf: Path, name: str, rank: int, world_size: int, port: int, overrides: tuple[str, ...], unused: bool
+) -> None:
     """Trains, and leaves the losses of every step and the gradients of the first."""
     folder = conf.parent / name
     if world_size > 1:
@@ -81,10 +88,12 @@ def _trained(conf: Path, name: str, rank: int, world_size: int, port: int, overr
 
     def before_step(module, optimizer):
         if module.global_step == 0:
-            gradients = {key: value.grad.clone() for key, value in module.named_parameters()}
+            gradients = {key: v.grad.clone() for key, v in module.named_parameters() if v.grad is not None}
             torch.save(gradients, folder / f"gradients-{rank}.pt")
         clip(module, optimizer)
 
+    if unused:
+        TrainingModule.configure_model = lambda module: setattr(module, "idle", torch.nn.Parameter(torch.zeros(1)))
     folder.mkdir(exist_ok=True)
     TrainingModule.on_train_batch_end, TrainingModule.on_before_optimizer_step = after_step, before_step
     train(load_config(conf, [f"exp_dir={folder}", *overrides]), "multitask")
@@ -159,6 +168,19 @@ def test_killed_process_ends_the_others_and_the_next_start_goes_on_to_the_same_r
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     losses = {row["step"]: row["loss"] for row in rows(folder / "losses.jsonl")}
     assert losses == {row["step"]: row["loss"] for row in rows(runs["two"] / "losses.jsonl")}
+
+
+def test_unused_parameters_are_one_line_that_names_the_key_which_admits_them(conf, capfd):
+    processes = start(conf, "idle", 2, "song_training.epochs=1", unused=True)
+    for process in processes:
+        process.join(120)
+    assert all(process.exitcode for process in processes)
+    assert "not all parameters were used; set trainer.find_unused_parameters=true" in capfd.readouterr().err
+    admitted = ("song_training.epochs=1", "trainer.find_unused_parameters=true")
+    processes = start(conf, "admitted", 2, *admitted, unused=True)
+    for process in processes:
+        process.join(120)
+    assert len(rows(conf.parent / "admitted" / "losses.jsonl")) == 5
 
 
 def sampler(conf: Path, **options) -> JointSampler:
