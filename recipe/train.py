@@ -29,6 +29,7 @@ from altpo_model.files import write_atomically
 from altpo_model.model import Batch, JointModel, losses
 from altpo_model.notes import form_notes
 from altpo_model.tokens import CharTokens
+from recipe.allocator import keep_freed_memory
 from recipe.data import SegmentDataset, evaluation_loader, joined_cuts, load_cuts, notes_of, training_loader
 from recipe.measures import note_scores, word_error_rate
 
@@ -46,6 +47,7 @@ def main() -> None:
 def train(config: Config, run: str) -> None:
     """Train ``run`` to its end and write its model.pt; go on from last.ckpt where there is one."""
     _quiet()
+    keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -130,7 +132,9 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self):
         training = self.training_config
-        optimizer = torch.optim.Adam(self.model.parameters(), training.learning_rate)
+        # Lightning's mixed precision does not clip the gradients of a fused optimiser.
+        fused = training.precision.startswith("32")
+        optimizer = torch.optim.Adam(self.model.parameters(), training.learning_rate, fused=fused)
         steps = training.epochs * training.epoch_steps
 
         def rate(step: int) -> float:
