@@ -7,6 +7,7 @@ statistics, so that a clip gives the same output alone and in a batch.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from altpo_model.conditioning import Conditioner
 from altpo_model.config import Conditioning, ConfigError, Features
@@ -23,7 +24,7 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         """(B, C, F, T) -> (B, C', F, T); ``inside`` as in `ResidualConvolution`."""
         y = self.convolution(x)
-        return y if inside is None else y * inside
+        return y if inside is None else y.mul_(inside)
 
 
 class ResidualConvolution(nn.Module):
@@ -40,11 +41,13 @@ class ResidualConvolution(nn.Module):
 
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         """(B, C, F, T) -> (B, C', F, T); ``inside`` (B, 1, 1, T) is true within the clips, None where all are full."""
-        y = self.projection(instance_norm(x, inside))
-        z = self.dropout(torch.relu(y))
-        if inside is None:
-            return y + self.convolution(z)
-        return (y + self.convolution(z * inside)) * inside
+        # In place only where it writes on what a convolution gives, which no gradient needs.
+        y = instance_norm(x, inside)
+        if isinstance(self.projection, nn.Conv2d):
+            y = self.projection(y)
+            y = y if inside is None else y.mul_(inside)
+        z = self.convolution(self.dropout(torch.relu(y))).add_(y)
+        return z if inside is None else z.mul_(inside)
 
 
 class FrontEnd(nn.Module):
@@ -111,15 +114,40 @@ def inside_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
 def instance_norm(x: Tensor, inside: Tensor | None, epsilon: float = 1e-5) -> Tensor:
     """Instance norm without affine parameters of (B, C, F, T), over the frames within each clip alone.
 
-    Equals ``torch.nn.functional.instance_norm`` of each clip cut to its own length. ``x`` is zero outside.
+    Equals ``torch.nn.functional.instance_norm`` of each clip cut to its own length. ``x`` is zero outside. In mixed
+    precision it is computed and given in float32.
     """
-    if inside is None:
-        return nn.functional.instance_norm(x, eps=epsilon)
-    count = x.shape[2] * inside.sum(dim=3, keepdim=True)  # (B, 1, 1, 1)
-    mean = x.sum(dim=(2, 3), keepdim=True) / count
-    centred = (x - mean) * inside
-    variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
-    return centred * torch.rsqrt(variance + epsilon)
+    if inside is None:  # a group for each channel: on a CPU in half the time of torch's own instance norm
+        return nn.functional.group_norm(x, x.shape[1], eps=epsilon)
+    return MaskedInstanceNorm.apply(x.float(), inside, epsilon)
+
+
+class MaskedInstanceNorm(torch.autograd.Function):
+    """``instance_norm`` of clips of different lengths, with its gradient written out.
+
+    So it holds one tensor of the size of ``x`` for the gradient, where autograd would hold three.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, inside: Tensor, epsilon: float) -> Tensor:
+        inside = inside.to(x.dtype)
+        count = x.shape[2] * inside.sum(dim=3, keepdim=True)  # (B, 1, 1, 1)
+        mean = x.sum(dim=(2, 3), keepdim=True) / count  # (B, C, 1, 1)
+        y = torch.addcmul(x, mean, inside, value=-1)
+        variance = torch.linalg.vector_norm(y, dim=(2, 3), keepdim=True).square() / count
+        scale = torch.rsqrt(variance + epsilon)
+        y *= scale
+        ctx.save_for_backward(y, inside, count, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        """``scale * (grad - mean(grad) - y * mean(grad * y))`` within the clips."""
+        y, inside, count, scale = ctx.saved_tensors
+        mean = torch.einsum("bcft,bt->bc", grad, inside[:, 0, 0])[..., None, None] / count
+        slope = torch.linalg.vecdot(grad.flatten(2), y.flatten(2))[..., None, None] / count
+        return torch.addcmul(grad, y, slope, value=-1).sub_(mean).mul_(scale * inside), None, None
 
 
 class BiLstm(nn.Module):

@@ -37,6 +37,7 @@ from altpo_model.errors import UserError, exits_cleanly
 from altpo_model.files import write_atomically
 from altpo_model.lang import Tokens, lang_directory, read_tokens
 from altpo_model.tokens import CharTokens
+from recipe.allocator import keep_freed_memory
 from recipe.data import SegmentData, joined_cuts, load_cuts
 from recipe.training_module import TrainingModule, run_folder, training_of
 
@@ -54,6 +55,7 @@ def main() -> None:
 def train(config: Config, run: str) -> None:
     """Train ``run`` to its end and write its model.pt; go on from last.ckpt where there is one."""
     _quiet()
+    keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)

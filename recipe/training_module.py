@@ -60,7 +60,9 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self):
         training = self.training_config
-        optimizer = torch.optim.Adam(self.model.parameters(), training.learning_rate)
+        # Lightning's mixed precision does not clip the gradients of a fused optimiser.
+        fused = training.precision.startswith("32")
+        optimizer = torch.optim.Adam(self.model.parameters(), training.learning_rate, fused=fused)
         steps = training.epochs * training.epoch_steps
 
         def rate(step: int) -> float:

@@ -1,4 +1,5 @@
-"""What all tests share: the programs of local/ are importable, as they are for each other, and torch takes one thread.
+"""What all tests share: the programs of local/ are importable, as they are for each other, and those of benchmarks/;
+torch takes one thread.
 
 With two threads, networks this small are many times slower as soon as another program takes a core.
 """
@@ -9,4 +10,5 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "local"))
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
 torch.set_num_threads(1)
