@@ -21,6 +21,7 @@ import resource
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -357,6 +358,7 @@ def step_flops(config: Config, frames: int, counted: int = 50) -> float:
 
     On a CPU without oneDNN, whose LSTM the counter does not know.
     """
+    warnings.filterwarnings("ignore", message="TF32 acceleration")  # of the switch of oneDNN itself
     model = JointModel(config.model, config.features, len(CharTokens()), "multitask").train()
     features, lengths = torch.randn(1, 2, config.features.mel_bins, counted), torch.tensor([counted])
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
