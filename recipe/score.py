@@ -141,15 +141,18 @@ def word_table(results: dict) -> str:
     ]
     for system, by_set in results["wer"].items():
         for test_set, by_method in by_set.items():
-            cells = [f"{by_method[m]['corpus']:.2f} ({by_method[m]['segments']:.2f})" for m in methods]
+            rates = [by_method.get(method) for method in methods]
+            cells = [f"{rate['corpus']:.2f} ({rate['segments']:.2f})" if rate else "" for rate in rates]
             paper = PAPER_WER.get((system, test_set))
             lines.append(f"| {system} | {TITLES[test_set]} | {' | '.join(cells)} | {paper or ''} |")
     return "\n".join(lines) + "\n"
 
 
 def _methods(results: dict) -> list[str]:
-    """Those that every system was decoded with."""
-    return next((list(by_method) for by_set in results["wer"].values() for by_method in by_set.values()), [])
+    """Those that any system was decoded with."""
+    return list(
+        dict.fromkeys(m for by_set in results["wer"].values() for by_method in by_set.values() for m in by_method)
+    )
 
 
 def note_table(results: dict) -> str:

@@ -151,7 +151,7 @@ def test_killed_process_ends_the_others_and_the_next_start_goes_on_to_the_same_r
     folder = conf.parent / "killed"
     processes = start(conf, "killed", 2)
     last = folder / "multitask" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and not (last.is_file() and len(rows(folder / "losses.jsonl")) >= 8):
         time.sleep(0.005)
     os.kill(processes[1].pid, signal.SIGKILL)

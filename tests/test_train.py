@@ -153,7 +153,7 @@ def test_killed_training_goes_on_from_its_last_checkpoint_to_the_same_result(con
     command = [sys.executable, "-m", "recipe.train", "--run", "speech", "--conf", str(conf), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last, step = killed / "speech" / "last.ckpt", 0
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and (step < 4 or bool(step % 3) != within_epoch):
         time.sleep(0.005)
         step = torch.load(last, weights_only=True)["global_step"] if last.is_file() else 0

@@ -11,8 +11,8 @@ from altpo_model.layers import FrontEnd
 class Conformer(nn.Module):
     """Front end with conditioning, then Conformer layers.
 
-    torchaudio's layers have no positional encoding: their convolutions tell the order of the frames. Their batch norm
-    takes its statistics in training from the padding too, as everywhere.
+    torchaudio's layers have no positional encoding: their convolutions tell the order of the frames, so they come
+    before the attention. Their batch norm takes its statistics in training from the padding too, as everywhere.
 
     Args:
         features, conditioning: the conf sections.
@@ -44,7 +44,8 @@ class Conformer(nn.Module):
         self.output_size = size
         self.front_end = FrontEnd(features, conditioning, subsampling, channels, size, dropout)
         self.layers = nn.ModuleList(
-            torchaudio.models.Conformer(size, heads, feed_forward, 1, kernel, dropout) for _ in range(layers)
+            torchaudio.models.Conformer(size, heads, feed_forward, 1, kernel, dropout, convolution_first=True)
+            for _ in range(layers)
         )
         self.silence = _SilenceBehind()
         for layer in self.layers:  # of the convolution module: point-wise, gated linear unit, here, depth-wise, ...
