@@ -57,9 +57,7 @@ def main() -> None:
     check_methods(config.decoding.methods)
     searches: dict[str, Search] = {}
     for name in arguments.system or TEST_SETS:
-        folder = Path(config.exp_dir) / "hypotheses" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_other_methods(folder, config.decoding.methods)
+        (Path(config.exp_dir) / "hypotheses" / name).mkdir(parents=True, exist_ok=True)
         sets = test_sets(config, name)
         if not sets:
             print(f"{name}: none of its test sets ({', '.join(TEST_SETS[name])}) is in this run")
@@ -86,13 +84,6 @@ def decode(config: Config, system: System, searches: dict[str, Search], name: st
     for method, search in searches.items():
         found = search.decode_batch(outputs.log_probs, config.jobs, references)
         _write(config, system.name, name, method, outputs, found)
-
-
-def _remove_other_methods(folder: Path, methods: list[str]) -> None:
-    """Hypotheses of methods that the conf no longer names would be scored beside the new ones."""
-    for path in folder.glob("*.jsonl.gz"):
-        if path.name.split(".")[1] not in (*methods, "notes"):
-            path.unlink()
 
 
 def hypotheses_path(config: Config, system: str, name: str, method: str) -> Path:
