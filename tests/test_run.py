@@ -60,6 +60,7 @@ def tiny(tmp_path_factory):
         },
         "lm": {"text": str(corpora / "LibriSpeech/librispeech-lm-norm.txt.gz")},
         "filter": {"max_error": 1.0},
+        "decoding": {"tune_lm_scales": [0.4, 0.9], "tune_word_scores": [0.0, 2.0]},
         "model": {"pitch_onset": {"encoder_conf": SMALL}, "lyrics": {"encoder_conf": {**SMALL, "pool_after": 1}}},
         **{f"{kind}_training": TRAINING for kind in ("filter", "speech", "pitch_onset", "song")},
     }  # fmt: skip
