@@ -38,8 +38,9 @@ def main() -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     check_methods(config.decoding.methods)
-    methods = dict.fromkeys(tuned_as(method) for method in config.decoding.methods)
-    methods = [method for method in methods if method and len(_grid_of(config.decoding, method)) > 1]
+    is_stated = all(getattr(config.decoding, key) is not None for key in KEYS)
+    methods = dict.fromkeys(tuned_as(method) for method in config.decoding.methods if not is_stated)
+    methods = [method for method in methods if method]
     for name in arguments.system or SYSTEMS:
         if methods:
             tune(config, name, methods)
